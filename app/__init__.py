@@ -1,0 +1,1 @@
+"""The control plane: REST API, job lifecycle, storage. It never sees torch."""

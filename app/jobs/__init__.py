@@ -1,0 +1,1 @@
+"""Jobs: submit, list, steer, watch, and what they leave behind."""

@@ -1,0 +1,81 @@
+"""What a job would take, from its own arithmetic and from jobs like it that have run."""
+
+from __future__ import annotations
+
+from math import prod
+from statistics import median
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.auth import Caller
+from app.jobs.service import checked
+from app.tables import Job
+from stillhouse.resources import DryRun, Estimate
+from stillhouse.spec import JobSpec
+from stillhouse.spec.datasets import DATASETS
+from stillhouse.spec.review import Review
+
+_TRAINED_BYTES = 16
+"""Of each parameter that is trained: weight, gradient and two moments in fp32."""
+_FROZEN_BYTES = 4
+_LIKE_IT = 20
+
+
+def dry_run(session: Session, caller: Caller, spec: JobSpec) -> DryRun:
+    """The spec with every default filled in, what to think about, and what it would take. Raises Invalid."""
+    found = checked(spec)
+    complete = spec.complete()
+    seconds = _seconds(session, caller, complete)
+    warnings = list(found.warnings)
+    if seconds is None:
+        warnings.append("no job with this data set and these networks has run here yet, so its time cannot be estimated")
+    return DryRun(spec=complete, warnings=warnings, estimate=_estimate(complete, found, seconds), admissible=True)
+
+
+def _estimate(spec: JobSpec, found: Review, seconds: float | None) -> Estimate:
+    assert found.student is not None
+    dataset = DATASETS[spec.dataset.id]
+    images = (dataset.train + (dataset.test or 0)) * prod(dataset.shape)
+    teacher = found.teacher.parameters if found.teacher else 0
+    memory = images + max(teacher * _TRAINED_BYTES, teacher * _FROZEN_BYTES + found.student.parameters * _TRAINED_BYTES)
+    return Estimate(
+        teacher_parameters=found.teacher.parameters if found.teacher else None,
+        student_parameters=found.student.parameters,
+        teacher_flops=found.teacher.flops if found.teacher else None,
+        student_flops=found.student.flops,
+        memory_bytes=memory,
+        seconds=seconds,
+    )
+
+
+def _seconds(session: Session, caller: Caller, spec: JobSpec) -> float | None:
+    """The median of the newest like jobs' time for each epoch, times this job's epochs."""
+    wanted = spec.model_dump(mode="json")
+    newest = (
+        select(Job.spec, Job.run_seconds)
+        .where(Job.project_id == caller.project_id, Job.status == "succeeded")
+        .order_by(Job.id.desc())
+        .limit(200)
+    )
+    like = [(past, seconds) for past, seconds in session.execute(newest) if _alike(past, wanted)][:_LIKE_IT]
+    if not like:
+        return None
+    return median(seconds / _epochs(past) for past, seconds in like) * _epochs(wanted)
+
+
+def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    def essence(spec: dict[str, Any]) -> tuple[object, ...]:
+        networks = [{**(spec[role] or {}), "train": None} for role in ("teacher", "student")]
+        return (spec["dataset"]["id"], networks, spec["training"]["batch_size"], spec["method"]["name"])
+
+    return essence(one) == essence(other)
+
+
+def _epochs(spec: dict[str, Any]) -> int:
+    """Of all trainings of a job together."""
+    training = spec["training"]
+    runs = training["seeds"] * (2 if spec["control"] and spec["teacher"] else 1)
+    teacher = spec["teacher"]["train"]["epochs"] if spec["teacher"] else 0
+    return int(training["epochs"] * runs + teacher)

@@ -1,0 +1,127 @@
+"""What can be done to a job. Every function looks the job up within the caller's project."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.auth import Caller
+from app.db import now, on_commit
+from app.dependencies import Services
+from app.errors import Conflict, Invalid, NotFound
+from app.ids import new_id
+from app.lifecycle import events
+from app.lifecycle.moves import lock
+from app.tables import IdempotencyKey, Job, JobLabel
+from stillhouse.spec import JobSpec
+from stillhouse.spec.reasons import TERMINAL
+from stillhouse.spec.review import Review, review
+
+
+@dataclass(frozen=True)
+class Created:
+    """A job, and whether it had been made by an earlier request with the same key."""
+
+    job: Job
+    replayed: bool
+
+
+def checked(spec: JobSpec) -> Review:
+    """The review of a spec that fits together. Raises Invalid with pointers otherwise."""
+    found = review(spec)
+    if found.errors:
+        detail = "; ".join(f"{error.pointer}: {error.message}" for error in found.errors[:5])
+        raise Invalid(detail, errors=found.errors)
+    return found
+
+
+def create(session: Session, given: Services, caller: Caller, spec: JobSpec, *, idempotency_key: str | None) -> Created:
+    """Store a job with its idempotency row and first event in one transaction; ring once it has committed."""
+    fingerprint = hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    if idempotency_key is not None:
+        earlier = _replay(session, caller, idempotency_key, fingerprint)
+        if earlier is not None:
+            return Created(earlier, replayed=True)
+    checked(spec)
+    try:
+        with session.begin_nested():
+            job = _insert(session, caller, spec.complete(), retry_of=None)
+            if idempotency_key is not None:
+                row = IdempotencyKey(
+                    project_id=caller.project_id, key=idempotency_key, fingerprint=fingerprint, job_id=job.id,
+                    created_at=job.created_at,
+                )
+                session.add(row)
+                session.flush()
+    except IntegrityError:  # the same key came in by another connection at the same moment, and was first
+        earlier = _replay(session, caller, idempotency_key or "", fingerprint)
+        if earlier is None:
+            raise
+        return Created(earlier, replayed=True)
+    given.doorbell.ring_after(session, job.queue, job.id)
+    return Created(job, replayed=False)
+
+
+def _replay(session: Session, caller: Caller, key: str, fingerprint: str) -> Job | None:
+    earlier = session.get(IdempotencyKey, (caller.project_id, key))
+    if earlier is None:
+        return None
+    if earlier.fingerprint != fingerprint:
+        message = "this Idempotency-Key was used for another spec; use a new key for a new job"
+        raise Invalid(message, code="idempotency_mismatch")
+    return session.get_one(Job, earlier.job_id)
+
+
+def _insert(session: Session, caller: Caller, spec: JobSpec, *, retry_of: str | None) -> Job:
+    job = Job(
+        id=new_id("job"), project_id=caller.project_id, name=spec.name, spec=spec.model_dump(mode="json"),
+        queue=spec.resources.queue, priority=spec.resources.priority, retry_of=retry_of, status="queued", progress={},
+        attempt=0, losses=0, last_seq=0, log_bytes=0, run_seconds=0.0, created_at=now(session),
+    )
+    session.add(job)
+    session.flush()
+    labels = {("", tag) for tag in spec.tags} | set(spec.metadata.items())
+    session.add_all(JobLabel(job_id=job.id, key=key, value=value) for key, value in sorted(labels))
+    events.append(session, job, "job.created", {"name": job.name, "retry_of": retry_of}, at=job.created_at)
+    return job
+
+
+def get(session: Session, caller: Caller, job_id: str) -> Job:
+    """A job of the caller's project. Raises NotFound, also for another project's."""
+    job = session.scalar(select(Job).where(Job.id == job_id, Job.project_id == caller.project_id))
+    if job is None:
+        raise NotFound(f"no job {job_id}")
+    return job
+
+
+def get_locked(session: Session, caller: Caller, job_id: str) -> Job:
+    """The same, locked until the transaction ends."""
+    get(session, caller, job_id)
+    job = lock(session, job_id)
+    if job is None:
+        raise NotFound(f"no job {job_id}")
+    return job
+
+
+def retry(session: Session, given: Services, caller: Caller, job_id: str) -> Job:
+    """A new job from the spec of one that has ended. Raises Conflict while it has not."""
+    old = get_locked(session, caller, job_id)
+    if old.status not in TERMINAL:
+        raise Conflict(f"the job is {old.status}; it can be retried once it has ended", code="invalid_state")
+    job = _insert(session, caller, JobSpec.model_validate(old.spec), retry_of=old.id)
+    given.doorbell.ring_after(session, job.queue, job.id)
+    return job
+
+
+def delete(session: Session, given: Services, caller: Caller, job_id: str) -> None:
+    """Delete a job that has ended, and its files once the rows are gone. Raises Conflict while it has not."""
+    job = get_locked(session, caller, job_id)
+    if job.status not in TERMINAL:
+        raise Conflict(f"the job is {job.status}; cancel it first", code="invalid_state")
+    session.delete(job)
+    on_commit(session, lambda: given.storage.delete_prefix(f"jobs/{job_id}"))

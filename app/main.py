@@ -1,0 +1,75 @@
+"""The application: the only file that names every feature."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from anyio import to_thread
+from fastapi import FastAPI
+
+from app import openapi, problems
+from app.accounts import router as accounts
+from app.catalog import router as catalog
+from app.config import Settings
+from app.db import Database
+from app.dependencies import Services
+from app.health import router as health
+from app.jobs import records
+from app.jobs import router as jobs
+from app.jobs.stream import Tailer
+from app.lifecycle.upkeep import sweep
+from app.middleware import RequestGuard
+from app.queue import Doorbell, create_celery
+from app.storage import open_storage
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, *, doorbell: Doorbell | None = None) -> FastAPI:
+    """The REST API over ``settings``. ``doorbell`` may be another one, in tests."""
+    database = Database(settings.database_url)
+    app = FastAPI(
+        title="Stillhouse",
+        version=version("stillhouse"),
+        description="Knowledge distillation as a service.",
+        docs_url=None,  # its page would load scripts from elsewhere
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.services = Services(
+        settings=settings, database=database, storage=open_storage(settings.storage_url),
+        doorbell=doorbell or Doorbell(create_celery(settings)),
+    )
+    app.state.tailer = Tailer(database)
+    problems.install(app)
+    app.add_middleware(RequestGuard, body_limit=settings.body_limit_bytes)
+    for feature in (jobs, records, catalog, accounts, health):
+        app.include_router(feature.router)
+    app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]  # FastAPI's way to extend it
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    upkeep = asyncio.create_task(_upkeep(services))
+    yield
+    upkeep.cancel()
+    with suppress(asyncio.CancelledError):
+        await upkeep
+    services.database.dispose()
+
+
+async def _upkeep(services: Services) -> None:
+    """End expired leases, for ever; a database that is down for a while is met with patience."""
+    settings = services.settings
+    while True:
+        try:
+            await to_thread.run_sync(lambda: sweep(services.database, max_losses=settings.max_losses))
+        except Exception:
+            logger.exception("the upkeep failed; it tries again in %s s", settings.upkeep_seconds)
+        await asyncio.sleep(settings.upkeep_seconds)

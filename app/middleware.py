@@ -1,0 +1,84 @@
+"""What wraps every request: an id, a limit on the body, headers that close doors."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
+
+from stillhouse.resources import Problem
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+
+
+class RequestGuard:
+    """Pure ASGI, so that event streams pass through unbuffered."""
+
+    def __init__(self, app: ASGIApp, *, body_limit: int) -> None:
+        self.app = app
+        self.body_limit = body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given.decode() if _SANE_ID.fullmatch(given) else f"req_{str(ULID()).lower()}"
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name for name, _ in message["headers"]}
+                closing = [(name, value) for name, value in _HEADERS if name not in present]
+                message["headers"] = [*message["headers"], *closing, (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        body = await self._body(headers, receive)
+        if body is None:
+            await _too_large(request_id, self.body_limit, send_with_headers)
+            return
+        sent = False
+
+        async def replay() -> Message:
+            nonlocal sent
+            if sent:
+                return await receive()
+            sent = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self.app(scope, replay, send_with_headers)
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
+        """The whole body, or None once it is larger than the limit, declared or not."""
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self.body_limit:
+            return None
+        body = b""
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return body
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self.body_limit:
+                return None
+        return body
+
+
+async def _too_large(request_id: str, limit: int, send: Send) -> None:
+    detail = f"the body may hold at most {limit} bytes; send a smaller spec"
+    answer = Problem(title="Request body too large", status=413, detail=detail, code="too_large", request_id=request_id)
+    body = json.dumps(answer.model_dump()).encode()
+    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,92 @@
+"""Every error as RFC 9457 ``application/problem+json``, with the request's id."""
+
+from __future__ import annotations
+
+import http
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from app.errors import AppError
+from stillhouse.resources import FieldError, Problem
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def install(app: FastAPI) -> None:
+    """Give every kind of error its handler."""
+
+    @app.exception_handler(AppError)
+    def app_error(request: Request, error: AppError) -> JSONResponse:
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+        return problem(request, error.status, error.code, error.title, str(error), error.errors, headers)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        if any(found["type"] == "json_invalid" for found in error.errors()):
+            message = str(error.errors()[0].get("ctx", {}).get("error", "not JSON"))
+            return problem(request, 400, "malformed_json", "Malformed JSON", f"the body is not valid JSON: {message}")
+        errors = [field_error(found, error.body) for found in error.errors()]
+        detail = "; ".join(f"{found.pointer or 'body'}: {found.message}" for found in errors[:5])
+        return problem(request, 422, "invalid_spec", "Invalid request", detail, errors)
+
+    @app.exception_handler(HTTPException)
+    def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        title = http.HTTPStatus(error.status_code).phrase
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        detail = f"{request.method} {request.url.path}: {title.lower()}"
+        return problem(request, error.status_code, code, title, detail, headers=dict(error.headers or {}))
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> JSONResponse:
+        logger.error("request %s failed", request.state.request_id, exc_info=error)
+        detail = "a defect in the service; its log holds the details under this request_id"
+        return problem(request, 500, "internal", "Internal error", detail)
+
+
+def problem(
+    request: Request,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    errors: Sequence[FieldError] = (),
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """One answer."""
+    body = Problem(
+        title=title, status=status, detail=detail, code=code, request_id=request.state.request_id, errors=list(errors)
+    )
+    return JSONResponse(body.model_dump(), status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def field_error(found: dict[str, Any], body: Any) -> FieldError:
+    """A pydantic error as one that points into the body; for a parameter the pointer is empty."""
+    where, *location = found["loc"]
+    message = str(found["msg"]).removeprefix("Value error, ")
+    if where != "body":
+        message = f"{where} parameter {'.'.join(map(str, location))}: {message}"
+        return FieldError(pointer="", code=str(found["type"]), message=message)
+    return FieldError(pointer=pointer(location, body, missing=found["type"] == "missing"), code=str(found["type"]), message=message)
+
+
+def pointer(location: Sequence[str | int], body: Any, *, missing: bool = False) -> str:
+    """RFC 6901, without the tags that pydantic puts into the path of a union: a tag is a name that the body lacks."""
+    steps: list[str] = []
+    value = body
+    for place, step in enumerate(location):
+        if isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        elif isinstance(value, dict) and step in value:
+            value = value[step]
+        elif not (missing and place == len(location) - 1):
+            continue
+        steps.append(str(step).replace("~", "~0").replace("/", "~1"))
+    return "".join(f"/{step}" for step in steps)

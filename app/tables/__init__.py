@@ -1,0 +1,32 @@
+"""Every table, in one flat package that API, worker and migrations share. A *model* here is always a network."""
+
+from __future__ import annotations
+
+from app.tables.accounts import ApiKey, Project
+from app.tables.base import Base
+from app.tables.jobs import (
+    Artifact,
+    Attempt,
+    Checkpoint,
+    Event,
+    IdempotencyKey,
+    Job,
+    JobLabel,
+    LogChunk,
+    MetricPoint,
+)
+
+__all__ = [
+    "ApiKey",
+    "Artifact",
+    "Attempt",
+    "Base",
+    "Checkpoint",
+    "Event",
+    "IdempotencyKey",
+    "Job",
+    "JobLabel",
+    "LogChunk",
+    "MetricPoint",
+    "Project",
+]

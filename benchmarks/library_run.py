@@ -1,0 +1,52 @@
+"""The training of a spec as a library call in one process: no service, no checkpoints, no events written."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from stillhouse.spec import JobSpec
+from worker.assembly import build_run, phases
+from worker.bundle import write_bundle
+from worker.engine.data import store
+from worker.engine.data.split import split_dataset
+from worker.engine.distill import distill
+from worker.engine.network import Network
+from worker.engine.precision import resolve
+from worker.engine.run import Run
+from worker.sandbox import Protections
+
+
+def main() -> None:
+    """Print the wall seconds between the imports' end and the bundle's."""
+    began = time.monotonic()
+    spec = JobSpec.model_validate(json.loads(sys.argv[2]))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = torch.device("cpu")
+    precision = resolve(spec.training.precision, device)
+    dataset = split_dataset(store.load(Path(sys.argv[1])), validation=spec.dataset.validation, seed=spec.training.seed)
+    runs: dict[str, Run] = {}
+    teacher: Network | None = None
+    for phase in phases(spec):
+        run = build_run(spec, phase, dataset, teacher=teacher, device=device, precision=precision)
+        for _ in distill(run):
+            pass
+        run.student.body.load_state_dict(run.result_state())
+        runs[phase.name] = run
+        teacher = teacher or run.student
+    settled = {"device": "cpu", "precision": precision.name, "threads": torch.get_num_threads()}
+    with tempfile.TemporaryDirectory() as folder:
+        write_bundle(
+            Path(folder), spec=spec, dataset=dataset, runs=runs, settled=settled, protections=Protections(),
+            on_export=lambda: None,
+        )
+    print(time.monotonic() - began)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""How Alembic reaches the database: by the URL it is given, else by the settings."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from app.config import Settings
+from app.db import Database
+from app.tables import Base
+
+database = Database(context.config.attributes.get("database_url") or Settings().database_url)
+with database.engine.begin() as connection:
+    # batch mode: SQLite cannot alter a table in place
+    context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True, compare_type=True)
+    with context.begin_transaction():
+        context.run_migrations()
+database.dispose()

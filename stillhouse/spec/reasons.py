@@ -1,0 +1,45 @@
+"""Why a job is where it is. Each reason says, in one total table, whose fault it is and what follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled"]
+STATUSES: tuple[Status, ...] = ("queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled")
+TERMINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What a ``status_reason`` means."""
+
+    fault: Literal["user", "platform", "none"]
+    retryable: bool
+    """Whether the service tries again by itself: the job goes back to the queue."""
+    status: Status
+    """Where the job ends up."""
+    remedy: str
+
+
+REASONS: dict[str, Reason] = {
+    "user_cancelled": Reason("none", False, "cancelled", "Nothing to do; retry makes a new job from the same spec."),
+    "user_paused": Reason("none", False, "paused", "Resume it when you like."),
+    "drained": Reason("none", True, "queued", "The worker was asked to stop; the job goes on elsewhere from its checkpoint."),
+    "worker_lost": Reason("platform", True, "queued", "The attempt died; the job goes on from its last checkpoint."),
+    "stalled": Reason("platform", True, "queued", "The attempt stopped making progress and was ended; it goes on from its last checkpoint."),
+    "download_failed": Reason("platform", True, "queued", "The data set could not be downloaded; set STILLHOUSE_DATASETS_DIR to where it lies, or mend the network."),
+    "storage_error": Reason("platform", True, "queued", "Files could not be read or written; check the disk's free space and rights."),
+    "poison": Reason("platform", False, "failed", "Three attempts in a row died without a new checkpoint; read the logs, then retry."),
+    "max_runtime": Reason("user", False, "failed", "Raise resources.max_runtime, or train fewer epochs."),
+    "nan_loss": Reason("user", False, "failed", "The loss stopped being finite; lower the learning rate or use precision fp32."),
+    "out_of_memory": Reason("user", False, "failed", "Use a smaller batch_size or a smaller network."),
+    "bad_dataset": Reason("user", False, "failed", "The data set does not suit this job; the detail says why."),
+    "bad_architecture": Reason("user", False, "failed", "The network cannot be built for this data; the detail says why."),
+    "teacher_mismatch": Reason("user", False, "failed", "The teacher is near chance on this data; check normalisation, classes, input size."),
+    "unsupported_precision": Reason("user", False, "failed", "Use training.precision auto or fp32 on this hardware."),
+    "method_refused": Reason("user", False, "failed", "The method cannot work here; the detail says why."),
+    "canary_failed": Reason("platform", False, "failed", "A check of the training itself failed; the detail names it. Please report it."),
+    "internal": Reason("platform", False, "failed", "A defect in the service; the logs hold the details. Please report it."),
+}
+"""Open and documented: clients must expect reasons that are not here yet."""

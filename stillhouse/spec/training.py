@@ -1,0 +1,109 @@
+"""How a network is trained: optimizer, schedule, budget."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stillhouse.spec.base import Duration, Label, SpecModel
+
+LearningRate = Annotated[float, Field(gt=0, le=100, description="Base learning rate.")]
+Decay = Annotated[float, Field(ge=0, le=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
+BatchSize = Annotated[int, Field(ge=2, le=65_536)]
+Augmentation = Literal["none", "crop", "crop-flip"]
+
+
+class SGD(SpecModel):
+    name: Literal["sgd"] = "sgd"
+    lr: LearningRate = 0.05
+    momentum: Beta = 0.9
+    weight_decay: Decay = 5e-4
+    nesterov: bool = False
+
+
+class Adam(SpecModel):
+    name: Literal["adam"] = "adam"
+    lr: LearningRate = 1e-3
+    beta1: Beta = 0.9
+    beta2: Beta = 0.999
+    weight_decay: Decay = 0.0
+
+
+class AdamW(SpecModel):
+    name: Literal["adamw"] = "adamw"
+    lr: LearningRate = 1e-3
+    beta1: Beta = 0.9
+    beta2: Beta = 0.999
+    weight_decay: Decay = 0.01
+
+
+Optimizer = Annotated[SGD | Adam | AdamW, Field(discriminator="name")]
+
+
+class Constant(SpecModel):
+    name: Literal["constant"] = "constant"
+
+
+class MultiStep(SpecModel):
+    """The learning rate is multiplied by ``gamma`` after each milestone epoch."""
+
+    name: Literal["multistep"] = "multistep"
+    milestones: list[Annotated[int, Field(ge=1)]] = Field(default=[150, 180, 210], min_length=1, max_length=100)
+    gamma: float = Field(default=0.1, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> MultiStep:
+        if sorted(set(self.milestones)) != self.milestones:
+            raise ValueError("milestones must ascend, each named once")
+        return self
+
+
+class Cosine(SpecModel):
+    """From the base learning rate to ``final_fraction`` of it along half a cosine, after a linear warm-up."""
+
+    name: Literal["cosine"] = "cosine"
+    warmup_epochs: int = Field(default=0, ge=0, le=10_000)
+    final_fraction: float = Field(default=0.0, ge=0, le=1)
+
+
+Schedule = Annotated[Constant | MultiStep | Cosine, Field(discriminator="name")]
+
+
+class Training(SpecModel):
+    """The budget of the student, and of the control, which gets the same one."""
+
+    epochs: Epochs = 240
+    batch_size: BatchSize = 64
+    optimizer: Optimizer = Field(default_factory=SGD)
+    schedule: Schedule = Field(default_factory=Constant)
+    augmentation: Augmentation = "none"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    seeds: int = Field(default=1, ge=1, le=64, description="Repeats student and control; mean and deviation are reported.")
+
+
+class TeacherTraining(SpecModel):
+    """How the teacher is trained first; what is omitted comes from ``training``."""
+
+    epochs: Epochs | None = None
+    batch_size: BatchSize | None = None
+    optimizer: Optimizer | None = None
+    schedule: Schedule | None = None
+    augmentation: Augmentation | None = None
+
+    def filled_from(self, training: Training) -> TeacherTraining:
+        """The same with every omitted field taken from ``training``."""
+        fields = type(self).model_fields
+        return TeacherTraining(**{k: v if (v := getattr(self, k)) is not None else getattr(training, k) for k in fields})
+
+
+class Resources(SpecModel):
+    """What the job may use, and where it waits."""
+
+    gpus: int = Field(default=1, ge=0, le=1, description="GPUs; a worker without one trains on its CPU.")
+    queue: Label = "default"
+    priority: int = Field(default=0, ge=-100, le=100, description="Higher is claimed first.")
+    max_runtime: Duration | None = Field(default=None, description="Of all attempts together, in seconds or as 6h; null is no limit.")

@@ -1,0 +1,1 @@
+"""The data plane: claims jobs, supervises training children, publishes what they made."""

@@ -1,0 +1,57 @@
+"""``python -m worker``: one Celery worker on threads. It claims and supervises; torch runs in its children."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import socket
+
+from app.config import Settings
+from app.db import Database
+from app.lifecycle.claim import Worker
+from app.lifeline import die_with_parent
+from app.queue import create_celery
+from app.storage import open_storage
+from worker.supervisor import Supervisor
+from worker.tasks import Slots, register
+
+
+def main() -> None:
+    """Start the worker and stay until it is asked to stop; a running job is checkpointed and given back."""
+    parser = argparse.ArgumentParser(prog="stillhouse worker", description=__doc__)
+    parser.add_argument("--lifeline", type=int, help="descriptor of the pipe that ends with the parent")
+    options = parser.parse_args()
+    if options.lifeline is not None:
+        die_with_parent(options.lifeline)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
+    settings = Settings()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    host = socket.gethostname()
+    name = settings.worker_name or f"{host}-{os.getpid()}"
+    worker = Worker(name=name, host=host, devices=_devices(), queues=settings.queue_names)
+    shutil.rmtree(settings.data_dir / "scratch" / name, ignore_errors=True)  # what an earlier life of this worker left
+    supervisor = Supervisor(settings, Database(settings.database_url), open_storage(settings.storage_url), worker)
+    celery = create_celery(settings)
+    register(celery, supervisor, Slots(1))
+    celery.worker_main(
+        [
+            "worker", "--pool=threads", "--concurrency=1", f"--queues={','.join(settings.queue_names)}",
+            f"--hostname={name}@{host}", "--without-gossip", "--without-mingle", "--without-heartbeat",
+            "--loglevel=WARNING",
+        ]
+    )
+
+
+def _devices() -> tuple[str, ...]:
+    """The GPUs this worker may use, by the driver's own list; the CPU where there is none."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        named = tuple(f"cuda:{part}" for part in visible.split(",") if part)
+        return named or ("cpu",)
+    return ("cuda:0",) if shutil.which("nvidia-smi") else ("cpu",)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""From the spec to engine objects: the only file that speaks both languages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from stillhouse.spec import JobSpec
+from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, Network as NetworkSpec
+from worker.engine.data import Dataset
+from worker.engine.methods import METHODS
+from worker.engine.network import Network, Preprocessing, build_network
+from worker.engine.optim import build_schedule
+from worker.engine.precision import Precision
+from worker.engine.random import derive
+from worker.engine.run import Recipe, Run
+from worker.engine.teacher import LiveTeacher
+
+Kind = Literal["teacher", "student", "control"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training within a job."""
+
+    kind: Kind
+    seed: int
+    name: str
+
+
+def phases(spec: JobSpec) -> list[Phase]:
+    """What is trained, in order: the teacher, then student and control for each seed."""
+    first = spec.training.seed
+    planned = [Phase("teacher", first, "teacher")] if spec.teacher is not None else []
+    kinds: Sequence[Kind] = ("student", "control") if spec.control and spec.teacher is not None else ("student",)
+    for index in range(spec.training.seeds):
+        planned += [Phase(kind, first + index, f"{kind}-{index}") for kind in kinds]
+    return planned
+
+
+def preprocessing_of(dataset: Dataset) -> Preprocessing:
+    """What every network of this job does to an image first."""
+    channels, height, width = dataset.train.images.shape[1:]
+    return Preprocessing(shape=(channels, height, width), mean=dataset.mean, std=dataset.std)
+
+
+def build(network: NetworkSpec, dataset: Dataset, *, seed: int) -> Network:
+    """The network a spec describes, its weights a function of ``seed`` alone."""
+    layered = isinstance(network, LayeredStudent | LayeredTeacher)
+    architecture: str | list[dict[str, Any]] = (
+        [layer.model_dump() for layer in network.layers] if layered else network.architecture
+    )
+    return build_network(
+        architecture=architecture, classes=len(dataset.classes), preprocessing=preprocessing_of(dataset), seed=seed
+    )
+
+
+def build_run(
+    spec: JobSpec, phase: Phase, dataset: Dataset, *, teacher: Network | None, device: torch.device, precision: Precision
+) -> Run:
+    """One training, ready to start. Student and control of a seed differ in their method, and in nothing else."""
+    imitates = phase.kind == "student" and teacher is not None
+    described = spec.teacher if phase.kind == "teacher" else spec.student
+    assert described is not None
+    budget = spec.teacher.train if phase.kind == "teacher" and spec.teacher is not None else spec.training
+    method = spec.method.model_dump() if phase.kind == "student" else {"name": "none"}
+    weights_seed = derive(phase.seed, "teacher" if phase.kind == "teacher" else "student")
+    assert budget.epochs and budget.batch_size and budget.optimizer and budget.schedule and budget.augmentation
+    return Run(
+        student=build(described, dataset, seed=weights_seed).to(device),
+        method=METHODS[method.pop("name")](**method).to(device),
+        teacher=LiveTeacher(teacher, precision=precision) if imitates and teacher is not None else None,
+        train=dataset.train.to(device),
+        validation=dataset.validation.to(device) if dataset.validation is not None else None,
+        recipe=Recipe(
+            epochs=budget.epochs, batch_size=budget.batch_size, optimizer=budget.optimizer.model_dump(),
+            schedule=build_schedule(budget.schedule.model_dump()), augmentation=budget.augmentation,
+            precision=precision, seed=phase.seed,
+        ),
+    )

@@ -1,0 +1,64 @@
+"""``python -m worker.child JOB``: how every child begins. It is confined before torch, or any user's file, is touched.
+
+The order matters: a new network namespace holds for the thread that enters it and those it starts, and torch and
+OpenBLAS start threads when they are imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import math
+import os
+import sys
+import threading
+from typing import Any
+
+from app.lifeline import die_with_parent
+from worker.sandbox import confine
+
+JOBS = {"train": "worker.train", "fetch": "worker.fetch"}
+
+
+class Emitter:
+    """Speaks to the supervisor: one JSON document a line."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+
+    def emit(self, event: str, **data: Any) -> None:
+        """Send one event. Values that JSON cannot hold (NaN, infinity) become null."""
+        line = json.dumps(_finite({"event": event, **data}), allow_nan=False).encode() + b"\n"
+        with self._lock:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def main() -> int:
+    """Confine this process, tie it to its supervisor, then do the job."""
+    parser = argparse.ArgumentParser(prog="python -m worker.child")
+    parser.add_argument("job", choices=sorted(JOBS))
+    parser.add_argument("--events", type=int, required=True)
+    parser.add_argument("--lifeline", type=int, required=True)
+    parser.add_argument("--network", action="store_true")
+    options, arguments = parser.parse_known_args()
+    protections = confine(network=options.network)
+    die_with_parent(options.lifeline)
+    job = importlib.import_module(JOBS[options.job])
+    return int(job.run(arguments, Emitter(options.events), protections))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Drawing validation and test from the training split, class by class, as a function of the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from worker.engine.data.images import Dataset, ImageSet, RawDataset
+from worker.engine.errors import EmptySplit
+from worker.engine.random import derive, permutation
+
+TEST_FRACTION = 0.1
+
+
+def split_dataset(raw: RawDataset, *, validation: float, seed: int) -> Dataset:
+    """The splits of a job. A missing test split is a tenth of train; ``validation`` is a fraction of what remains.
+
+    Raises EmptySplit when a class would be left without a sample in a split.
+    """
+    train, test = raw.train, raw.test
+    if test is None:
+        train, test = _draw(train, TEST_FRACTION, raw.classes, split="test", seed=seed)
+    held_out: ImageSet | None = None
+    if validation > 0:
+        train, held_out = _draw(train, validation, raw.classes, split="validation", seed=seed)
+    return Dataset(
+        name=raw.name, classes=raw.classes, mean=raw.mean, std=raw.std, train=train, validation=held_out, test=test
+    )
+
+
+def _draw(
+    images: ImageSet, fraction: float, classes: Sequence[str], *, split: str, seed: int
+) -> tuple[ImageSet, ImageSet]:
+    """(what stays, what is drawn), each in the order of the original."""
+    drawn = torch.zeros(len(images), dtype=torch.bool)
+    for index, name in enumerate(classes):
+        members = (images.labels == index).nonzero().flatten()
+        count = round(len(members) * fraction)
+        if not 0 < count < len(members):
+            message = f"a {split} fraction of {fraction} takes {count} of the {len(members)} images of class {name!r}."
+            raise EmptySplit(message, remedy="Choose a fraction that leaves images of every class on both sides.")
+        drawn[_shuffled(members, seed=seed, split=split)[:count]] = True
+    return images.take((~drawn).nonzero().flatten()), images.take(drawn.nonzero().flatten())
+
+
+def _shuffled(members: Tensor, *, seed: int, split: str) -> Tensor:
+    order = permutation(int(members.max()) + 1, seed=derive(seed, "split", split), epoch=0, device=members.device)
+    return order[torch.isin(order, members)]

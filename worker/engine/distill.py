@@ -1,0 +1,86 @@
+"""The training loop: a generator of events. It may be left after any of them, saved, and gone on with elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from worker.engine import canaries
+from worker.engine.augment import augment
+from worker.engine.evaluate import evaluate
+from worker.engine.events import EpochFinished, Event, Progress, StepFinished
+from worker.engine.random import derive, permutation
+from worker.engine.run import Run
+
+
+def distill(run: Run) -> Iterator[Event]:
+    """Train ``run.student`` to the end of its recipe, from wherever ``run`` stands.
+
+    Yields StepFinished after every step, Progress every ``log_every`` steps and EpochFinished after every epoch.
+    Raises EngineError: a loss that is not finite, a teacher that cannot teach, a canary that died.
+    """
+    recipe = run.recipe
+    batch = recipe.batch_size
+    taught_by = run.teacher.fingerprint() if run.teacher is not None else None
+    if run.global_step == 0:
+        canaries.before_training(run)
+    while run.epoch <= recipe.epochs:
+        order = permutation(len(run.train), seed=recipe.seed, epoch=run.epoch, device=run.device)
+        read_at = time.perf_counter()
+        while run.step < run.steps:
+            _step(run, order[run.step * batch : (run.step + 1) * batch])
+            run.step += 1
+            if run.step % recipe.log_every == 0 or run.step == run.steps:
+                metrics, images = run.window()  # the one place in an epoch that waits for the device
+                moment = time.perf_counter()
+                rate, read_at = images / (moment - read_at), moment
+                yield Progress(
+                    run.epoch, recipe.epochs, run.step, run.steps, run.global_step, metrics, images_per_second=rate
+                )
+            yield StepFinished(run.epoch, run.step, run.steps)
+        yield _finish_epoch(run)
+    if run.teacher is not None and taught_by is not None:
+        canaries.after_training(run, taught_by)
+
+
+def _step(run: Run, samples: Tensor) -> None:
+    """One batch: sample ids int64 [B]."""
+    recipe = run.recipe
+    torch.manual_seed(derive(recipe.seed, "step", run.epoch, run.step))  # dropout, too, is a function of the position
+    for group in run.optimizer.param_groups:
+        group["lr"] = recipe.optimizer["lr"] * recipe.schedule.factor(run.global_step / run.steps, recipe.epochs)
+    labels = run.train.labels[samples]
+    views = augment(run.train.images[samples], samples, name=recipe.augmentation, seed=recipe.seed, epoch=run.epoch)
+    images = views.float().div_(255).contiguous(memory_format=torch.channels_last)  # [B, C, H, W] in 0 to 1
+    with recipe.precision.autocast(run.device):
+        student = run.student(images)
+    teacher = run.teacher.outputs(images) if run.teacher is not None else None
+    terms = run.method(student, teacher, labels)
+    loss = torch.stack(list(terms.values())).sum()
+    run.optimizer.zero_grad(set_to_none=True)
+    run.scaler.scale(loss).backward()
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    correct = (student.logits.detach().argmax(dim=1) == labels).sum().float()
+    run.add(terms, loss, correct, len(samples))
+
+
+def _finish_epoch(run: Run) -> EpochFinished:
+    """Validate, select, record, and move on. A strictly better epoch is selected, so ties go to the earlier."""
+    done = run.epoch
+    metrics = run.epoch_means()
+    metrics["learning_rate"] = run.optimizer.param_groups[0]["lr"]
+    if run.validation is not None:
+        held_out = evaluate(run.student, run.validation)
+        metrics |= {"validation/loss": held_out.loss, "validation/top1": held_out.top1}
+        if held_out.top1 > run.best_top1:
+            run.best_epoch, run.best_top1 = done, held_out.top1
+            run.best_state = {name: value.detach().clone() for name, value in run.student.body.state_dict().items()}
+    if done == 1:
+        canaries.after_first_epoch(run)
+    run.history.append({"epoch": done, **metrics})
+    run.start_epoch()
+    return EpochFinished(done, run.recipe.epochs, metrics)

@@ -1,0 +1,65 @@
+"""What can go wrong in a training, each with a reason code and what to do about it.
+
+EngineError
+├── NonFiniteLoss        nan_loss
+├── TeacherMismatch      teacher_mismatch
+├── ArchitectureError    bad_architecture
+├── EmptySplit           bad_dataset
+├── PrecisionUnavailable unsupported_precision
+├── MethodRefused        method_refused
+└── CanaryFailed         canary_failed
+"""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """An end that has a cause; ``str()`` says what happened, ``remedy`` what to do."""
+
+    reason = "internal"
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+class NonFiniteLoss(EngineError):
+    """The loss became NaN or infinite."""
+
+    reason = "nan_loss"
+
+
+class TeacherMismatch(EngineError):
+    """The teacher knows too little of this data to teach."""
+
+    reason = "teacher_mismatch"
+
+
+class ArchitectureError(EngineError):
+    """A network that cannot be built for this input."""
+
+    reason = "bad_architecture"
+
+
+class EmptySplit(EngineError):
+    """A fraction that leaves a split, or a class of it, empty."""
+
+    reason = "bad_dataset"
+
+
+class PrecisionUnavailable(EngineError):
+    """This hardware cannot compute in the precision asked for."""
+
+    reason = "unsupported_precision"
+
+
+class MethodRefused(EngineError):
+    """A method that cannot work with this data or these networks."""
+
+    reason = "method_refused"
+
+
+class CanaryFailed(EngineError):
+    """A check of the training itself failed: it would have run, and been wrong."""
+
+    reason = "canary_failed"

@@ -1,0 +1,79 @@
+"""A network together with what it does to an image first."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from worker.engine.architectures import ARCHITECTURES
+from worker.engine.architectures.layers import build_layers
+from worker.engine.errors import ArchitectureError
+from worker.engine.method import Outputs
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Channels, height and width of the input, and the mean and deviation it is normalised by (of values 0 to 1)."""
+
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class Network(nn.Module):
+    """Normalisation inside: images in 0 to 1 go in, so networks with different statistics can share a batch.
+
+    ``body`` alone carries the weights, under their published names.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.body = body
+        self.preprocessing = preprocessing
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(preprocessing, name), dtype=torch.float32).view(1, -1, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Float [B, C, H, W] in 0 to 1, to logits [B, classes]."""
+        return Outputs(logits=self.body((images - self.mean) / self.std))
+
+    def fingerprint(self) -> str:
+        """sha256 over names and bytes of the weights and buffers."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.body.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def build_body(architecture: str | Sequence[Mapping[str, Any]], *, classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    """The network alone. Raises ArchitectureError for a name that is unknown or an input that is too small."""
+    channels, height, width = shape
+    if not isinstance(architecture, str):
+        return build_layers(architecture, classes=classes, channels=channels, size=(height, width))
+    known = ARCHITECTURES.get(architecture)
+    if known is None:
+        raise ArchitectureError(f"no architecture is called {architecture!r}.", remedy="See the catalog.")
+    if min(height, width) < known.minimum_size:
+        message = f"{architecture} takes images of at least {known.minimum_size}x{known.minimum_size}, not {height}x{width}."
+        raise ArchitectureError(message, remedy="Choose a smaller architecture.")
+    return known.build(classes, channels, (height, width))
+
+
+def build_network(
+    *, architecture: str | Sequence[Mapping[str, Any]], classes: int, preprocessing: Preprocessing, seed: int
+) -> Network:
+    """A network whose weights are a function of ``seed`` alone; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        body = build_body(architecture, classes=classes, shape=preprocessing.shape)
+    return Network(body.to(memory_format=torch.channels_last), preprocessing)  # type: ignore[call-overload]

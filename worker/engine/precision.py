@@ -1,0 +1,44 @@
+"""Which precision a training computes in. Losses and every reported figure are fp32 whatever this says."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from worker.engine.errors import PrecisionUnavailable
+
+Name = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How the networks' forward passes are computed."""
+
+    name: Name
+    scales_gradients: bool
+    """Whether small gradients must be scaled up, as in fp16."""
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """The context for a forward pass."""
+        if self.name == "fp32":
+            return nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16 if self.name == "bf16" else torch.float16)
+
+
+def resolve(name: str, device: torch.device) -> Precision:
+    """``auto`` is bf16 on GPUs that have it, else fp32. Raises PrecisionUnavailable."""
+    if name == "auto":
+        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        name = "bf16" if has_bf16 else "fp32"
+    if name == "fp16" and device.type == "cpu":
+        remedy = "Use training.precision auto, fp32 or bf16."
+        raise PrecisionUnavailable("fp16 needs a GPU, and this worker trains on its CPU.", remedy=remedy)
+    if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise PrecisionUnavailable("this GPU has no bf16.", remedy="Use training.precision auto, fp32 or fp16.")
+    match name:
+        case "fp32" | "bf16" | "fp16":
+            return Precision(name, scales_gradients=name == "fp16")
+    raise PrecisionUnavailable(f"no precision is called {name!r}.", remedy="Use auto, fp32, bf16 or fp16.")

@@ -1,0 +1,39 @@
+"""Where a teacher's outputs come from. The loop cannot tell one source from another."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from worker.engine.method import Outputs
+from worker.engine.network import Network
+from worker.engine.precision import Precision
+
+
+class TeacherSource(Protocol):
+    """A signal to imitate."""
+
+    def outputs(self, images: Tensor) -> Outputs:
+        """For float images [B, C, H, W] in 0 to 1, without gradient."""
+
+    def fingerprint(self) -> str:
+        """Changes when the source does."""
+
+
+class LiveTeacher:
+    """A network: frozen, in evaluation mode, computed in the training's precision."""
+
+    def __init__(self, network: Network, *, precision: Precision) -> None:
+        self.network = network.eval().requires_grad_(requires_grad=False)
+        self._precision = precision
+
+    @torch.no_grad()
+    def outputs(self, images: Tensor) -> Outputs:
+        with self._precision.autocast(images.device):
+            given: Outputs = self.network(images)
+        return Outputs(given.logits.float(), given.features)
+
+    def fingerprint(self) -> str:
+        return self.network.fingerprint()

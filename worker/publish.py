@@ -1,0 +1,47 @@
+"""Making a finished attempt's files public: the files first, the manifest last, then one fenced transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from app.db import Database
+from app.ids import new_id
+from app.lifecycle.lease import Lease, held
+from app.lifecycle.settle import succeed
+from app.storage import Storage, Stored
+from app.tables import Artifact
+
+MEDIA_TYPES = {
+    ".safetensors": "application/octet-stream",
+    ".json": "application/json",
+    ".html": "text/html; charset=utf-8",
+    ".csv": "text/csv; charset=utf-8",
+    ".yaml": "application/yaml",
+}
+
+
+def publish(
+    database: Database, storage: Storage, lease: Lease, *, bundle: Path, result: Mapping[str, Any], max_losses: int
+) -> None:
+    """Store every file of ``bundle``, then its manifest, then end the job as succeeded.
+
+    An attempt that has lost its lease can leave files behind; it cannot publish. Raises LeaseLost, StorageError.
+    """
+    prefix = f"jobs/{lease.job_id}/attempts/{lease.attempt}"
+    stored = [(file.name, storage.put(f"{prefix}/{file.name}", file)) for file in sorted(bundle.iterdir())]
+    manifest = bundle / "manifest.json"
+    manifest.write_text(json.dumps({"files": [_entry(name, copy) for name, copy in stored]}, indent=2) + "\n")
+    stored.append((manifest.name, storage.put(f"{prefix}/{manifest.name}", manifest)))
+    with database.transaction() as session:
+        job = held(session, lease)
+        artifacts = [
+            Artifact(id=new_id("art"), job_id=job.id, key=copy.key, **_entry(name, copy)) for name, copy in stored
+        ]
+        succeed(session, job, result=result, artifacts=artifacts, max_losses=max_losses)
+
+
+def _entry(name: str, copy: Stored) -> dict[str, Any]:
+    return {"name": name, "bytes": copy.bytes, "sha256": copy.sha256, "media_type": MEDIA_TYPES[Path(name).suffix]}

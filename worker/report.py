@@ -1,0 +1,73 @@
+"""The report as one HTML file: no script, nothing from elsewhere, plots inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_WIDTH, _HEIGHT = 640, 260
+_MARGIN = 44
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve of a plot: a label, the kind that decides its colour, and its SVG points."""
+
+    label: str
+    kind: str
+    points: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One plot, its axes in plain numbers."""
+
+    title: str
+    lines: Sequence[Line]
+    lowest: float
+    highest: float
+    epochs: int
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """The page for ``report`` (what ``report.json`` holds)."""
+    phases = report["phases"]
+    plots = [
+        _plot(phases, "validation/top1" if report["selection"] == "validation" else "train/top1"),
+        _plot(phases, "train/loss"),
+    ]
+    return _TEMPLATES.get_template("report.html").render(
+        report=report, plots=plots, width=_WIDTH, height=_HEIGHT, margin=_MARGIN
+    )
+
+
+def _plot(phases: Mapping[str, Any], metric: str) -> Plot:
+    curves = {
+        name: [(row["epoch"], row[metric]) for row in phase["history"] if row.get(metric) is not None]
+        for name, phase in phases.items()
+    }
+    values = [value for curve in curves.values() for _, value in curve] or [0.0]
+    lowest, highest = min(values), max(values)
+    epochs = int(max((epoch for curve in curves.values() for epoch, _ in curve), default=1))
+
+    def place(epoch: float, value: float) -> str:
+        across = (epoch - 1) / max(epochs - 1, 1)
+        up = (value - lowest) / ((highest - lowest) or 1.0)
+        return f"{_MARGIN + across * (_WIDTH - _MARGIN - 12):.1f},{_HEIGHT - 28 - up * (_HEIGHT - 44):.1f}"
+
+    lines = [
+        Line(name, name.split("-")[0], " ".join(place(epoch, value) for epoch, value in curve))
+        for name, curve in curves.items()
+    ]
+    return Plot(metric, lines, lowest, highest, epochs)

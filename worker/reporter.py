@@ -1,0 +1,169 @@
+"""What a child says, written down: short transactions, each fenced by the attempt's lease."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from app.db import Database, now
+from app.ids import new_id
+from app.lifecycle import events
+from app.lifecycle.lease import Lease, held
+from app.storage import Stored
+from app.tables import Attempt, Checkpoint, Job, LogChunk, MetricPoint
+
+_FLUSH_SECONDS = 1.0
+
+
+class Reporter:
+    """Buffers what comes often (metrics, output, progress); writes at once what must not be lost."""
+
+    def __init__(self, database: Database, lease: Lease, *, log_limit_bytes: int) -> None:
+        self._database = database
+        self._lease = lease
+        self._log_limit = log_limit_bytes
+        self._points: dict[tuple[str, int], tuple[float, float | None]] = {}
+        self._log: list[str] = []
+        self._progress: dict[str, Any] | None = None
+        self._flushed = time.monotonic()
+
+    def metrics(self, points: list[tuple[str, int, float, float | None]]) -> None:
+        """Buffer points of (name, step, Unix time, value)."""
+        self._points.update({(name, step): (at, value) for name, step, at, value in points})
+
+    def progress(self, data: Mapping[str, Any]) -> None:
+        """Buffer where the child is; only the newest counts."""
+        self._progress = dict(data)
+
+    def output(self, text: str) -> None:
+        """Buffer what the child printed."""
+        self._log.append(text)
+
+    def started(self, pid: int, resumed_from: str | None) -> None:
+        """The child runs."""
+
+        def record(session: Session, job: Job) -> None:
+            attempt = session.get_one(Attempt, (job.id, job.attempt))
+            attempt.pid, attempt.resumed_from = pid, resumed_from
+            events.append(session, job, "job.child_started", {"pid": pid, "resumed_from": resumed_from})
+
+        self.write(record)
+
+    def stage(self, name: str) -> None:
+        """The job has come to another stage."""
+
+        def record(session: Session, job: Job) -> None:
+            if job.stage != name:
+                job.stage = name
+                events.append(session, job, "job.stage_changed", {"stage": name})
+
+        self.write(record)
+
+    def plan(self, plan: Mapping[str, Any]) -> None:
+        """Device, precision and threads of the first attempt, which later ones repeat."""
+
+        def record(_session: Session, job: Job) -> None:
+            job.plan = job.plan or dict(plan)
+
+        self.write(record)
+
+    def event(self, type_: str, data: Mapping[str, Any]) -> None:
+        """Add an event to the job's log."""
+        self.write(lambda session, job: void(events.append(session, job, type_, dict(data))))
+
+    def checkpoint(self, stored: Stored, data: Mapping[str, Any]) -> str:
+        """A checkpoint has safely arrived: from now on a lost attempt costs nothing that lies before it."""
+        row_id = new_id("ckpt")
+
+        def record(session: Session, job: Job) -> None:
+            row = Checkpoint(
+                id=row_id, job_id=job.id, attempt=job.attempt, phase=data["phase"], complete=data["complete"],
+                epoch=data["epoch"], step=data["step"], key=stored.key, bytes=stored.bytes, sha256=stored.sha256,
+                created_at=now(session),
+            )
+            session.add(row)
+            job.losses = 0
+            shown = {"id": row.id, "phase": row.phase, "epoch": row.epoch, "step": row.step}
+            events.append(session, job, "job.checkpoint_saved", shown)
+
+        self.write(record)
+        return row_id
+
+    def write(self, record: Callable[[Session, Job], None]) -> None:
+        """One fenced transaction: what is buffered first, in the order it came, then ``record``."""
+        with self._database.transaction() as session:
+            job = held(session, self._lease)
+            self._write_buffers(session, job)
+            record(session, job)
+        self._clear()
+
+    def flush(self, *, force: bool = False) -> None:
+        """Write what is buffered, at most once a second unless forced."""
+        pending = self._points or self._log or self._progress
+        if pending and (force or time.monotonic() - self._flushed >= _FLUSH_SECONDS):
+            self.write(lambda _session, _job: None)
+
+    def _clear(self) -> None:
+        self._points, self._log, self._progress = {}, [], None
+        self._flushed = time.monotonic()
+
+    def _write_buffers(self, session: Session, job: Job) -> None:
+        if self._points:
+            _upsert(session, job.id, self._points)
+        if self._progress is not None:
+            shown = ("fraction", "epoch", "epochs", "eta_seconds", "images_per_second")
+            job.progress = {name: self._progress.get(name) for name in shown}
+            events.append(session, job, "job.progress", self._progress)
+        if self._log:
+            self._append_log(session, job, "".join(self._log))
+
+    def _append_log(self, session: Session, job: Job, text: str) -> None:
+        room = self._log_limit - job.log_bytes
+        encoded = text.encode()
+        if room <= 0:
+            return
+        if len(encoded) > room:
+            encoded = encoded[:room] + f"\n[output beyond {self._log_limit} bytes is not kept]\n".encode()
+        kept = encoded.decode(errors="ignore").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+        session.add(LogChunk(job_id=job.id, offset=job.log_bytes, attempt=job.attempt, text=kept))
+        job.log_bytes += len(kept.encode())
+
+
+def resumable(session: Session, job_id: str) -> dict[str, list[Checkpoint]]:
+    """For each phase its checkpoints, newest first."""
+    rows = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.id.desc()))
+    found: dict[str, list[Checkpoint]] = {}
+    for row in rows:
+        found.setdefault(row.phase, []).append(row)
+    return found
+
+
+def run_seconds(session: Session, job: Job) -> float:
+    """Seconds this job has run in all its attempts, the current one included."""
+    attempt = session.get_one(Attempt, (job.id, job.attempt))
+    return job.run_seconds + (now(session) - attempt.started_at).total_seconds()
+
+
+def void(_value: object) -> None:
+    """For a lambda whose value is of no interest."""
+
+
+def _upsert(session: Session, job_id: str, points: Mapping[tuple[str, int], tuple[float, float | None]]) -> None:
+    rows = [
+        {"job_id": job_id, "name": name, "step": step, "time": at, "value": value}
+        for (name, step), (at, value) in points.items()
+    ]
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(MetricPoint)
+    session.execute(
+        insert.on_conflict_do_update(
+            index_elements=["job_id", "name", "step"],
+            set_={"time": insert.excluded.time, "value": insert.excluded.value},
+        ),
+        rows,
+    )

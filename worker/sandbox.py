@@ -1,0 +1,156 @@
+"""The child in which everything of a user's is opened: started by exec, with no secret in reach.
+
+``spawn`` is the supervisor's side. ``confine`` is the first thing a child does, before it imports torch or opens a
+file: limits, no network but loopback, no privileges to gain and, when it was started as root, another uid.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parent.parent
+NOBODY = 65534
+_PASSED_ON = ("PATH", "LANG", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+_PASSED_ON_WITH_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_FILE_SIZE_LIMIT = 64 * 2**30
+_OPEN_FILES_LIMIT = 4096
+
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_PR_SET_NO_NEW_PRIVS = 38
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+
+
+@dataclass
+class Child:
+    """A running child: its events and its output are files to read, its lifeline is a pipe to keep open."""
+
+    process: subprocess.Popen[bytes]
+    events: int
+    output: int
+    lifeline: int
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send a signal to the child and all that it started."""
+        try:
+            os.killpg(self.process.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def close(self) -> None:
+        """Kill what is left of the group and close the pipes."""
+        self.signal_group(signal.SIGKILL)
+        self.process.wait()
+        for descriptor in (self.events, self.output, self.lifeline):
+            os.close(descriptor)
+
+
+def spawn(job: str, arguments: Sequence[str] = (), *, folder: Path, network: bool) -> Child:
+    """Start ``python -m worker.child job`` in ``folder`` with a clean environment and its own session.
+
+    The child refers to files relative to ``folder`` only, so it needs no right on the folders above it.
+    """
+    passed_on = _PASSED_ON + (_PASSED_ON_WITH_NETWORK if network else ())
+    environment = {name: os.environ[name] for name in passed_on if name in os.environ}
+    environment |= {
+        "HOME": ".", "TMPDIR": ".", "PYTHONPATH": str(TREE), "PYTHONUNBUFFERED": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS repeats its bits only with a fixed workspace
+    }
+    if os.geteuid() == 0:
+        _give(folder, NOBODY)
+    events_read, events_write = os.pipe()
+    output_read, output_write = os.pipe()
+    lifeline_read, lifeline_write = os.pipe()
+    command = [sys.executable, "-m", "worker.child", job, *arguments]
+    command += ["--events", str(events_write), "--lifeline", str(lifeline_read), *(["--network"] if network else [])]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output_write, stderr=output_write,
+        pass_fds=(events_write, lifeline_read), start_new_session=True,
+    )
+    for descriptor in (events_write, output_write, lifeline_read):
+        os.close(descriptor)
+    return Child(process=process, events=events_read, output=output_read, lifeline=lifeline_write)
+
+
+@dataclass
+class Protections:
+    """What holds in this process, and what the kernel or the installation did not allow."""
+
+    held: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+def confine(*, network: bool) -> Protections:
+    """Give up what a child must not have. Protections that cannot be had here are named, not passed over."""
+    protections = Protections()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for limit, value in ((resource.RLIMIT_FSIZE, _FILE_SIZE_LIMIT), (resource.RLIMIT_NOFILE, _OPEN_FILES_LIMIT)):
+        hard = resource.getrlimit(limit)[1]
+        ceiling = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (ceiling, ceiling))
+    protections.held.append("limits")
+    if not network:
+        _record(protections, "no network", _leave_network())
+    _record(protections, "separate uid", _leave_root())
+    libc = ctypes.CDLL(None, use_errno=True)
+    failed = libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _record(protections, "no new privileges", os.strerror(ctypes.get_errno()) if failed else None)
+    return protections
+
+
+def _record(protections: Protections, name: str, problem: str | None) -> None:
+    if problem is None:
+        protections.held.append(name)
+    else:
+        protections.missing.append(f"{name}: {problem}")
+
+
+def _leave_network() -> str | None:
+    """A fresh network namespace with loopback up (a new one has it down). The problem, if any."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = _CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWUSER | _CLONE_NEWNET
+    if libc.unshare(flags) != 0:
+        return f"unshare: {os.strerror(ctypes.get_errno())}"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        request = struct.pack("16sH14x", b"lo", 0)
+        current = struct.unpack("16sH14x", fcntl.ioctl(probe, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", current | _IFF_UP))
+    return None
+
+
+def _leave_root() -> str | None:
+    """From root to nobody, where nobody can still read the interpreter and the code. The problem, if any."""
+    if os.geteuid() != 0:
+        return "not started as root; run the worker as a user of its own"
+    for needed in (Path(os.__file__), Path(sys.prefix), TREE):
+        closed = _closed_to_others(needed)
+        if closed is not None:
+            return f"{closed} is closed to other users"
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    return None
+
+
+def _closed_to_others(path: Path) -> Path | None:
+    return next((folder for folder in path.resolve().parents if not folder.stat().st_mode & 0o001), None)
+
+
+def _give(folder: Path, owner: int) -> None:
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, owner, owner, follow_symlinks=False)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(confine(network=False))))

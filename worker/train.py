@@ -1,0 +1,165 @@
+"""The training child: teacher, student and control in turn, each resumable; then evaluation and the bundle.
+
+Each phase has one checkpoint file. A phase whose file says it is complete is not trained again; one whose file
+stands in the middle goes on from there; so a resumed job walks the same path as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stillhouse.spec import JobSpec
+from worker.assembly import Phase, build_run, phases
+from worker.bundle import write_bundle
+from worker.child import Emitter
+from worker.engine import checkpoint
+from worker.engine.data import store
+from worker.engine.data.split import split_dataset
+from worker.engine.distill import distill
+from worker.engine.errors import EngineError
+from worker.engine.events import EpochFinished, Progress
+from worker.engine.network import Network
+from worker.engine.precision import resolve
+from worker.engine.run import Run
+from worker.progress import Tracker
+from worker.sandbox import Protections
+
+EXIT_STOPPED = 75
+CHECKPOINTS, OUTBOX, BUNDLE = Path("checkpoints"), Path("outbox"), Path("bundle")
+
+
+class Stopped(Exception):
+    """Asked to stop, and the checkpoint is written."""
+
+
+class Job:
+    """One job as the child sees it."""
+
+    def __init__(self, plan: dict[str, Any], emitter: Emitter, protections: Protections) -> None:
+        self.spec = JobSpec.model_validate(plan["spec"])
+        self.emitter = emitter
+        self.protections = protections
+        self.checkpoint_seconds = float(plan["checkpoint_seconds"])
+        self.stop = threading.Event()
+        self.settled = self._settle(plan["settled"])
+        self.device = torch.device(self.settled["device"])
+        self.precision = resolve(self.settled["precision"], self.device)
+        self.dataset = split_dataset(
+            store.load(Path("dataset")), validation=self.spec.dataset.validation, seed=self.spec.training.seed
+        )
+        self.tracker = Tracker(self.spec, self.dataset)
+
+    def _settle(self, earlier: dict[str, Any] | None) -> dict[str, Any]:
+        """Device, precision and threads: as the first attempt had them, because they decide the bits."""
+        device = "cuda" if torch.cuda.is_available() and self.spec.resources.gpus > 0 else "cpu"
+        resolved = resolve(self.spec.training.precision, torch.device(device)).name
+        mine = {"device": device, "precision": resolved, "threads": len(os.sched_getaffinity(0))}
+        settled = earlier or mine
+        if settled["device"] != device:
+            message = f"this job began on {settled['device']} and goes on on {device}; its bytes will differ"
+            self.emitter.emit("warning", message=message)
+            settled = {**mine, "precision": settled["precision"]}
+        torch.set_num_threads(settled["threads"])
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        self.emitter.emit("plan", **settled)
+        return settled
+
+    def run(self) -> None:
+        """Train every phase, compare, write the bundle."""
+        trained: dict[str, Run] = {}
+        networks: dict[str, Network] = {}
+        stages = {"teacher": "teacher", "student": "training", "control": "control"}
+        for phase in phases(self.spec):
+            self.emitter.emit("stage", stage=stages[phase.kind])
+            run = build_run(
+                self.spec, phase, self.dataset, teacher=networks.get("teacher"), device=self.device,
+                precision=self.precision,
+            )
+            self._train(phase, run)
+            run.student.body.load_state_dict(run.result_state())
+            trained[phase.name], networks[phase.name] = run, run.student
+        self.emitter.emit("stage", stage="evaluating")
+        result = write_bundle(
+            BUNDLE, spec=self.spec, dataset=self.dataset, runs=trained, settled=self.settled,
+            protections=self.protections, on_export=lambda: self.emitter.emit("stage", stage="exporting"),
+        )
+        self.emitter.emit("result", result=result)
+
+    def _train(self, phase: Phase, run: Run) -> None:
+        """One phase, from its checkpoint if there is one, to its end."""
+        file = CHECKPOINTS / f"{phase.name}.pt"
+        if file.exists():
+            saved = checkpoint.load(file)
+            run.load_state_dict(saved["run"])
+            if saved["complete"]:
+                self.tracker.finish(phase.name)
+                return
+        saved_at = time.monotonic()
+        for event in distill(run):
+            if isinstance(event, Progress):
+                self.emitter.emit("progress", phase=phase.name, stage=phase.kind, **self.tracker.advance(phase.name, event))
+                points = [(f"{phase.name}/{name}", event.global_step, time.time(), value) for name, value in event.metrics.items()]
+                self.emitter.emit("metrics", points=points)
+            elif isinstance(event, EpochFinished):
+                self._epoch_finished(phase, event)
+            if self.stop.is_set():
+                self._save(phase, run, complete=False)
+                raise Stopped
+            if time.monotonic() - saved_at >= self.checkpoint_seconds:
+                self._save(phase, run, complete=False)
+                saved_at = time.monotonic()
+        self._save(phase, run, complete=True)
+        self.tracker.finish(phase.name)
+
+    def _epoch_finished(self, phase: Phase, event: EpochFinished) -> None:
+        points = [(f"{phase.name}/epoch/{name}", event.epoch, time.time(), value) for name, value in event.metrics.items()]
+        self.emitter.emit("metrics", points=points)
+        self.emitter.emit(
+            "epoch_finished", phase=phase.name, epoch=event.epoch, epochs=event.epochs, metrics=dict(event.metrics)
+        )
+
+    def _save(self, phase: Phase, run: Run, *, complete: bool) -> None:
+        """Write a checkpoint and hand it over; the supervisor stores it and takes the file away."""
+        name = f"{phase.name}-{run.epoch:06d}-{run.step:08d}{'-complete' if complete else ''}.pt"
+        checkpoint.save(OUTBOX / name, {"run": run.state_dict(), "complete": complete})
+        self.emitter.emit(
+            "checkpoint", phase=phase.name, complete=complete, epoch=run.epoch, step=run.step, file=name
+        )
+
+
+def run(_arguments: Sequence[str], emitter: Emitter, protections: Protections) -> int:
+    """Do what ``plan.json`` says; the exit status and the last event say how it went."""
+    plan = json.loads(Path("plan.json").read_text())
+    try:
+        job = Job(plan, emitter, protections)
+        signal.signal(signal.SIGTERM, lambda *_: job.stop.set())
+        job.run()
+    except Stopped:
+        return EXIT_STOPPED
+    except EngineError as error:
+        emitter.emit("failed", reason=error.reason, detail=f"{error} {error.remedy}".strip())
+        return 1
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        emitter.emit("failed", reason="out_of_memory", detail=str(error).splitlines()[0] if str(error) else "no memory left")
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        emitter.emit("failed", reason="storage_error", detail=f"the scratch folder: {error.strerror}; free some space")
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        emitter.emit("failed", reason="internal", detail=f"{type(error).__name__}: {error}")
+        return 1
+    return 0
