@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from app.errors import AppError
 from stillhouse.resources import FieldError, Problem
+from stillhouse.spec.pointers import pointer
 
 logger = logging.getLogger(__name__)
 
@@ -74,19 +75,6 @@ def field_error(found: dict[str, Any], body: Any) -> FieldError:
     if where != "body":
         message = f"{where} parameter {'.'.join(map(str, location))}: {message}"
         return FieldError(pointer="", code=str(found["type"]), message=message)
-    return FieldError(pointer=pointer(location, body, missing=found["type"] == "missing"), code=str(found["type"]), message=message)
+    pointed = pointer(location, body, missing=found["type"] == "missing")
+    return FieldError(pointer=pointed, code=str(found["type"]), message=message)
 
-
-def pointer(location: Sequence[str | int], body: Any, *, missing: bool = False) -> str:
-    """RFC 6901, without the tags that pydantic puts into the path of a union: a tag is a name that the body lacks."""
-    steps: list[str] = []
-    value = body
-    for place, step in enumerate(location):
-        if isinstance(value, list) and isinstance(step, int) and step < len(value):
-            value = value[step]
-        elif isinstance(value, dict) and step in value:
-            value = value[step]
-        elif not (missing and place == len(location) - 1):
-            continue
-        steps.append(str(step).replace("~", "~0").replace("/", "~1"))
-    return "".join(f"/{step}" for step in steps)

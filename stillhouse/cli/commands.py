@@ -1,0 +1,264 @@
+"""Every command. With ``--json`` stdout is exactly one JSON document; progress and errors go to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from stillhouse.cli import exits, server, specfile, tables
+from stillhouse.cli.watch import watch as follow
+from stillhouse.client import Client
+from stillhouse.client.calls import Kind
+from stillhouse.client.errors import ApiError, StillhouseError
+from stillhouse.resources import Job
+
+cli = typer.Typer(
+    help="Knowledge distillation as a service.", epilog=(exits.__doc__ or "").split("\n\n", 1)[1], no_args_is_help=True,
+    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+)
+keys = typer.Typer(no_args_is_help=True, help="API keys.")
+cli.add_typer(keys, name="keys")
+server.install(cli)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="job_…")]
+out, err = Console(), Console(stderr=True)
+
+
+def _print(value: BaseModel | Sequence[BaseModel]) -> None:
+    """One JSON document."""
+    if isinstance(value, BaseModel):
+        typer.echo(value.model_dump_json(indent=2, by_alias=True))
+        return
+    data = [item.model_dump(mode="json", by_alias=True) for item in value]
+    typer.echo(json.dumps({"object": "list", "data": data, "has_more": False, "next_cursor": None}, indent=2))
+
+
+def _show(job: Job, *, as_json: bool) -> None:
+    if as_json:
+        _print(job)
+        return
+    out.print(tables.job(job))
+    if job.result is not None:
+        out.print(tables.comparison(job.result))
+        out.print(job.result.verdict)
+
+
+@cli.command()
+def submit(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The job spec.")],
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay and show its progress.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and estimate; store nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Submit a job."""
+    parsed = specfile.load(spec)
+    with Client() as client:
+        if dry_run:
+            answer = client.dry_run(parsed)
+            if as_json:
+                _print(answer)
+            else:
+                out.print(tables.dry_run(answer))
+            return
+        job = client.submit(parsed)
+        if watch:
+            _watch(client, job.id, as_json=as_json)
+        _show(job, as_json=as_json)
+
+
+@cli.command("jobs")
+def list_jobs(
+    status: Annotated[list[str] | None, typer.Option(help="Any of these; repeat it.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="All of these; repeat it.")] = None,
+    query: Annotated[str | None, typer.Option("-q", "--query", help="Part of the name.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    *,
+    as_json: Json = False,
+) -> None:
+    """List jobs, newest first."""
+    with Client() as client:
+        found = client.jobs(status=status, tag=tag, q=query, limit=min(limit, 200))
+        shown = [job for job, _ in zip(found, range(limit), strict=False)]
+    if as_json:
+        _print(shown)
+    else:
+        out.print(tables.jobs(shown))
+
+
+@cli.command()
+def show(job_id: JobId, *, as_json: Json = False) -> None:
+    """Show a job."""
+    with Client() as client:
+        _show(client.get(job_id), as_json=as_json)
+
+
+@cli.command()
+def watch(job_id: JobId, *, as_json: Json = False) -> None:
+    """Follow a job to its end; the exit status says how it ended."""
+    with Client() as client:
+        _watch(client, job_id, as_json=as_json)
+
+
+def _watch(client: Client, job_id: str, *, as_json: bool) -> None:
+    try:
+        job = follow(client, job_id, err)
+    except KeyboardInterrupt:
+        err.print(f"{job_id} goes on; watch it again with: stillhouse watch {job_id}", highlight=False)
+        raise typer.Exit(exits.INTERRUPTED) from None
+    _show(job, as_json=as_json)
+    raise typer.Exit(exits.of_job(job.status))
+
+
+@cli.command()
+def logs(job_id: JobId, offset: Annotated[int, typer.Option(min=0, help="In bytes.")] = 0) -> None:
+    """Print what a job's children printed."""
+    with Client() as client:
+        while True:
+            text, following = client.logs(job_id, offset=offset)
+            if not text:
+                return
+            typer.echo(text, nl=False)
+            offset = following
+
+
+@cli.command()
+def cancel(job_id: JobId, *, as_json: Json = False) -> None:
+    """Stop a job for good."""
+    with Client() as client:
+        _show(client.cancel(job_id), as_json=as_json)
+
+
+@cli.command()
+def pause(job_id: JobId, *, as_json: Json = False) -> None:
+    """Stop a job at a checkpoint."""
+    with Client() as client:
+        _show(client.pause(job_id), as_json=as_json)
+
+
+@cli.command()
+def resume(job_id: JobId, *, as_json: Json = False) -> None:
+    """Put a paused job back into the queue."""
+    with Client() as client:
+        _show(client.resume(job_id), as_json=as_json)
+
+
+@cli.command()
+def retry(job_id: JobId, *, as_json: Json = False) -> None:
+    """Make a new job from the same spec."""
+    with Client() as client:
+        _show(client.retry(job_id), as_json=as_json)
+
+
+@cli.command()
+def delete(job_id: JobId) -> None:
+    """Delete a job that has ended, with its files."""
+    with Client() as client:
+        client.delete(job_id)
+
+
+@cli.command()
+def download(
+    job_id: JobId,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A folder; by default the job's id.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Download a finished job's files; each is checked against its sha256."""
+    folder = output or Path(job_id)
+    with Client() as client:
+        files = client.download(job_id, folder)
+        found = client.artifacts(job_id)
+    if as_json:
+        _print(found)
+    elif files:
+        out.print(f"{len(files)} files in {folder}, each with the right sha256", highlight=False)
+    else:
+        raise StillhouseError(f"{job_id} has no files; only a job that succeeded has")
+
+
+@cli.command()
+def catalog(kind: Annotated[Kind, typer.Argument()] = "architectures", *, as_json: Json = False) -> None:
+    """What a spec may name."""
+    with Client() as client:
+        entries = client.catalog(kind)
+    if as_json:
+        _print(entries)
+        return
+    table = Table("name", "description")
+    for entry in entries:
+        table.add_row(entry.name, entry.description)
+    out.print(table)
+
+
+@keys.command("create")
+def create_key(
+    name: str = "key",
+    project: Annotated[str | None, typer.Option(help="Only by way of the database.")] = None,
+    scopes: str = "jobs:read,jobs:write",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Make a key and print it, this once."""
+    if "STILLHOUSE_URL" not in os.environ and "STILLHOUSE_DATABASE_URL" in os.environ:
+        named = ["--project", project] if project else []
+        json_option = ["--json"] if as_json else []
+        server.hand_over("app", ["keys", "create", "--name", name, "--scopes", scopes, *named, *json_option])
+    if project is not None:
+        raise typer.BadParameter("over the API a key belongs to the calling key's project; leave --project out")
+    with Client() as client:
+        made = client.create_key(name=name, scopes=[scope.strip() for scope in scopes.split(",")])
+    if as_json:
+        _print(made)
+    else:
+        typer.echo(made.key)
+
+
+@keys.command("list")
+def list_keys(*, as_json: Json = False) -> None:
+    """The project's keys."""
+    with Client() as client:
+        found = client.keys()
+    if as_json:
+        _print(found)
+        return
+    table = Table("id", "name", "scopes", "key", "revoked")
+    for key in found:
+        table.add_row(key.id, key.name, " ".join(key.scopes), f"{key.prefix}…", str(key.revoked_at or ""))
+    out.print(table)
+
+
+@keys.command("revoke")
+def revoke_key(key_id: str) -> None:
+    """Revoke a key."""
+    with Client() as client:
+        client.revoke_key(key_id)
+
+
+def main() -> None:
+    """Run a command; an error is a sentence on stderr and an exit status, never a traceback."""
+    try:
+        cli()
+    except specfile.SpecFileError as error:
+        err.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(exits.USAGE)
+    except StillhouseError as error:
+        lines = [str(error)]
+        if isinstance(error, ApiError) and error.errors:
+            lines = [f"{item.pointer or '/'}: {item.message}" for item in error.errors]
+        for line in lines:
+            err.print(f"stillhouse: {line}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(exits.of_error(error))
+    except OSError as error:
+        err.print(f"stillhouse: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(exits.FAILED)

@@ -1,0 +1,85 @@
+"""What people see: tables on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.table import Table
+
+from stillhouse.resources import DryRun, Headline, Job, Result
+from stillhouse.spec.networks import title
+
+STYLES = {
+    "queued": "yellow", "running": "cyan", "pausing": "yellow", "paused": "yellow", "cancelling": "yellow",
+    "succeeded": "green", "failed": "red", "cancelled": "magenta",
+}
+
+
+def jobs(found: Iterable[Job]) -> Table:
+    """A line for each job."""
+    table = Table("id", "name", "status", "teacher", "student", "method", "progress", "top-1", "created")
+    for job in found:
+        teacher = title(job.spec.teacher) if job.spec.teacher else ""
+        top1 = f"{job.result.student.top1:.2%}" if job.result else ""
+        table.add_row(
+            job.id, job.name, f"[{STYLES[job.status]}]{job.status}[/]", teacher, title(job.spec.student),
+            job.spec.method.name, f"{job.progress.fraction:.0%}", top1, f"{job.created_at:%Y-%m-%d %H:%M}",
+        )
+    return table
+
+
+def job(shown: Job) -> Table:
+    """One job, field by field."""
+    table = Table.grid(padding=(0, 2))
+    reason = f" ({shown.status_reason})" if shown.status_reason else ""
+    rows = {
+        "id": shown.id,
+        "name": shown.name,
+        "status": f"[{STYLES[shown.status]}]{shown.status}[/]{reason}",
+        "detail": shown.status_detail,
+        "stage": shown.stage,
+        "data set": shown.spec.dataset.id,
+        "teacher": title(shown.spec.teacher) if shown.spec.teacher else None,
+        "student": title(shown.spec.student),
+        "method": shown.spec.method.name,
+        "progress": f"{shown.progress.fraction:.0%}",
+        "attempt": str(shown.attempt),
+        "created": f"{shown.created_at:%Y-%m-%d %H:%M:%S} UTC",
+        "finished": f"{shown.finished_at:%Y-%m-%d %H:%M:%S} UTC" if shown.finished_at else None,
+    }
+    for name, value in rows.items():
+        if value:
+            table.add_row(f"[bold]{name}[/]", value)
+    return table
+
+
+def comparison(result: Result) -> Table:
+    """Teacher, student and control side by side."""
+    table = Table("network", title="on the test split, in fp32", title_style="dim")
+    for heading in ("top-1", "top-5", "loss", "parameters", "MFLOPs", "size", "latency"):
+        table.add_column(heading, justify="right")
+    networks: tuple[tuple[str, Headline | None], ...] = (
+        ("teacher", result.teacher), ("student", result.student), ("control", result.control),
+    )
+    for name, row in networks:
+        if row is not None:
+            spread = f" ± {row.top1_deviation * 100:.2f}" if row.top1_deviation is not None else ""
+            table.add_row(
+                name, f"{row.top1:.2%}{spread}", f"{row.top5:.2%}", f"{row.loss:.3f}", f"{row.parameters:,}",
+                f"{row.flops / 1e6:.2f}", f"{row.bytes / 1024:,.1f} KiB", f"{row.latency_ms:.2f} ms",
+            )
+    return table
+
+
+def dry_run(answer: DryRun) -> Table:
+    """What a job would take."""
+    table = Table.grid(padding=(0, 2))
+    estimate = answer.estimate
+    if estimate.teacher_parameters is not None and estimate.teacher_flops is not None:
+        table.add_row("teacher", f"{estimate.teacher_parameters:,} parameters", f"{estimate.teacher_flops / 1e6:.2f} MFLOPs")
+    table.add_row("student", f"{estimate.student_parameters:,} parameters", f"{estimate.student_flops / 1e6:.2f} MFLOPs")
+    table.add_row("memory", f"{estimate.memory_bytes / 2**20:.1f} MiB", "weights, optimizer and data; activations come on top")
+    table.add_row("time", "unknown" if estimate.seconds is None else f"about {estimate.seconds:.0f} s", "")
+    for warning in answer.warnings:
+        table.add_row("[yellow]warning[/]", warning, "")
+    return table

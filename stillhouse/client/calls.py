@@ -1,0 +1,134 @@
+"""Every request of the API as a value, so that the sync and the async client differ in how they send alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+import httpx
+from pydantic import TypeAdapter
+from ulid import ULID
+
+from stillhouse.resources import (
+    ApiKey,
+    Artifact,
+    Attempt,
+    CatalogEntry,
+    Checkpoint,
+    DryRun,
+    Event,
+    Job,
+    Metrics,
+    NewApiKey,
+    Page,
+)
+from stillhouse.spec import JobSpec
+
+Answer = TypeVar("Answer")
+Kind = Literal["architectures", "methods", "datasets", "exports"]
+
+
+@dataclass(frozen=True)
+class Call(Generic[Answer]):
+    """One request, and how its answer is read."""
+
+    method: str
+    path: str
+    parse: Callable[[httpx.Response], Answer]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    json: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    repeatable: bool = True
+    """Whether it may be sent again when no answer came."""
+
+
+def _into(model: Any) -> Callable[[httpx.Response], Any]:
+    adapter: TypeAdapter[Any] = TypeAdapter(model)
+    return lambda response: adapter.validate_json(response.content)
+
+
+def _nothing(_response: httpx.Response) -> None:
+    return None
+
+
+def _payload(spec: JobSpec | Mapping[str, Any]) -> Any:
+    return spec.model_dump(mode="json") if isinstance(spec, JobSpec) else dict(spec)
+
+
+def submit(spec: JobSpec | Mapping[str, Any], idempotency_key: str | None) -> Call[Job]:
+    """A key always goes along, so a lost answer never makes a second job."""
+    key = {"Idempotency-Key": idempotency_key or str(ULID())}
+    return Call("POST", "/v1/jobs", _into(Job), json=_payload(spec), headers=key)
+
+
+def dry_run(spec: JobSpec | Mapping[str, Any]) -> Call[DryRun]:
+    return Call("POST", "/v1/jobs", _into(DryRun), params={"dry_run": "true"}, json=_payload(spec))
+
+
+def list_jobs(filters: Mapping[str, Any], cursor: str | None) -> Call[Page[Job]]:
+    given = {name: value for name, value in filters.items() if value not in (None, [], ())}
+    metadata = given.pop("metadata", {})
+    given |= {f"metadata[{key}]": value for key, value in metadata.items()}
+    return Call("GET", "/v1/jobs", _into(Page[Job]), params=given | ({"cursor": cursor} if cursor else {}))
+
+
+def get(job_id: str) -> Call[Job]:
+    return Call("GET", f"/v1/jobs/{job_id}", _into(Job))
+
+
+def steer(job_id: str, action: Literal["cancel", "pause", "resume"]) -> Call[Job]:
+    return Call("POST", f"/v1/jobs/{job_id}/{action}", _into(Job))
+
+
+def retry(job_id: str) -> Call[Job]:
+    return Call("POST", f"/v1/jobs/{job_id}/retry", _into(Job), repeatable=False)
+
+
+def delete(job_id: str) -> Call[None]:
+    return Call("DELETE", f"/v1/jobs/{job_id}", _nothing, repeatable=False)
+
+
+def events(job_id: str, after_seq: int, limit: int) -> Call[Page[Event]]:
+    return Call("GET", f"/v1/jobs/{job_id}/events", _into(Page[Event]), params={"after_seq": after_seq, "limit": limit})
+
+
+def metrics(job_id: str, names: Sequence[str], max_points: int) -> Call[Metrics]:
+    params = {"max_points": max_points, **({"names": list(names)} if names else {})}
+    return Call("GET", f"/v1/jobs/{job_id}/metrics", _into(Metrics), params=params)
+
+
+def logs(job_id: str, offset: int) -> Call[tuple[str, int]]:
+    def parse(response: httpx.Response) -> tuple[str, int]:
+        return response.text, int(response.headers["Log-Next-Offset"])
+
+    return Call("GET", f"/v1/jobs/{job_id}/logs", parse, params={"offset": offset})
+
+
+def attempts(job_id: str) -> Call[Page[Attempt]]:
+    return Call("GET", f"/v1/jobs/{job_id}/attempts", _into(Page[Attempt]))
+
+
+def checkpoints(job_id: str) -> Call[Page[Checkpoint]]:
+    return Call("GET", f"/v1/jobs/{job_id}/checkpoints", _into(Page[Checkpoint]))
+
+
+def artifacts(job_id: str) -> Call[Page[Artifact]]:
+    return Call("GET", f"/v1/jobs/{job_id}/artifacts", _into(Page[Artifact]))
+
+
+def catalog(kind: Kind) -> Call[Page[CatalogEntry]]:
+    return Call("GET", f"/v1/catalog/{kind}", _into(Page[CatalogEntry]))
+
+
+def create_key(name: str, scopes: Sequence[str]) -> Call[NewApiKey]:
+    body = {"name": name, "scopes": list(scopes)}
+    return Call("POST", "/v1/api-keys", _into(NewApiKey), json=body, repeatable=False)
+
+
+def list_keys() -> Call[Page[ApiKey]]:
+    return Call("GET", "/v1/api-keys", _into(Page[ApiKey]))
+
+
+def revoke_key(key_id: str) -> Call[None]:
+    return Call("DELETE", f"/v1/api-keys/{key_id}", _nothing)
