@@ -32,7 +32,7 @@ check: install ## lint, types, import contracts, duplicate and dead code
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
-	$(BIN)/pylint --disable=all --enable=duplicate-code --min-similarity-lines=8 --ignore-imports=y --ignore-signatures=y stillhouse app worker
+	$(BIN)/pylint --disable=all --enable=duplicate-code --min-similarity-lines=10 --ignore-imports=y --ignore-signatures=y stillhouse app worker
 
 catalog: install ## write the architectures' figures from the engine into the spec package
 	$(BIN)/python -m worker.catalog

@@ -41,7 +41,7 @@ def serve(
     data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
 ) -> None:
     """API and one worker on one data directory."""
-    settings = Settings(**({"data_dir": data_dir} if data_dir is not None else {}))
+    settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
     raise typer.Exit(serve_module.serve(settings, host=host, port=port))
 
 

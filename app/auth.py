@@ -54,7 +54,9 @@ def authenticate(session: Session, authorization: str | None) -> tuple[Caller, b
     if kind.lower() != "bearer" or not secret:
         raise Unauthorized("send the header Authorization: Bearer sk_…")
     found = session.execute(
-        select(ApiKey, Project.name).join(Project).where(ApiKey.sha256 == digest(secret.strip()), ApiKey.revoked_at.is_(None))
+        select(ApiKey, Project.name)
+        .join(Project)
+        .where(ApiKey.sha256 == digest(secret.strip()), ApiKey.revoked_at.is_(None))
     ).first()
     if found is None:
         raise Unauthorized("this key is not known, or was revoked")

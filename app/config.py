@@ -14,27 +14,37 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="STILLHOUSE_", frozen=True, extra="ignore")
 
     data_dir: Path = Field(default_factory=lambda: Path.home() / ".stillhouse")
-    datasets_dir: Path | None = Field(default=None, description="Where built-in data sets lie; else they are downloaded.")
+    datasets_dir: Path | None = Field(
+        default=None, description="Where built-in data sets lie; else they are downloaded."
+    )
     database_url: str = ""
     broker_url: str = ""
     storage_url: str = ""
 
     heartbeat_seconds: float = Field(default=10, gt=0)
     lease_seconds: float = Field(default=60, gt=0)
-    poll_seconds: float = Field(default=2, gt=0, description="How often a free worker looks for a job whose message was lost.")
+    poll_seconds: float = Field(
+        default=2, gt=0, description="How often a free worker looks for a job whose message was lost."
+    )
     upkeep_seconds: float = Field(default=2, gt=0, description="How often expired leases are looked for.")
     checkpoint_seconds: float = Field(default=30, ge=0, description="Training time between two checkpoints.")
-    stop_grace_seconds: float = Field(default=30, gt=0, description="From the request to stop until the child is killed.")
+    stop_grace_seconds: float = Field(
+        default=30, gt=0, description="From the request to stop until the child is killed."
+    )
     stall_seconds: float = Field(default=600, gt=0, description="Without a sign from the child it is taken for stuck.")
-    max_losses: int = Field(default=3, ge=1, description="Lost attempts in a row without a new checkpoint that end a job.")
+    max_losses: int = Field(
+        default=3, ge=1, description="Lost attempts in a row without a new checkpoint that end a job."
+    )
     log_limit_bytes: int = Field(default=16 * 2**20, gt=0, description="Output kept of one job.")
     body_limit_bytes: int = Field(default=2**20, gt=0, description="Largest request body.")
     queues: str = Field(default="default", description="Queues a worker serves, separated by commas.")
-    worker_name: str = Field(default="", description="Set by `serve` so that it can end the leases of its own dead worker.")
+    worker_name: str = Field(
+        default="", description="Set by `serve` so that it can end the leases of its own dead worker."
+    )
 
     @model_validator(mode="before")
-    @classmethod
-    def _defaults_from_data_dir(cls, values: dict[str, object]) -> dict[str, object]:
+    @staticmethod
+    def _defaults_from_data_dir(values: dict[str, object]) -> dict[str, object]:
         data_dir = Path(str(values.get("data_dir") or Path.home() / ".stillhouse")).expanduser().resolve()
         embedded = {
             "database_url": f"sqlite:///{data_dir / 'stillhouse.db'}",

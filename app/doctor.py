@@ -46,7 +46,9 @@ def doctor(settings: Settings, *, as_json: bool) -> int:
 def _examine(settings: Settings) -> Iterator[Finding]:
     python = sys.version.split()[0]
     yield Finding("python", "ok" if sys.version_info >= (3, 11) else "error", python)
-    yield _try("data dir", lambda: _data_dir(settings.data_dir), "choose another with STILLHOUSE_DATA_DIR, or mend its rights")
+    yield _try(
+        "data dir", lambda: _data_dir(settings.data_dir), "choose another with STILLHOUSE_DATA_DIR, or mend its rights"
+    )
     yield _try("disk", lambda: _disk(settings.data_dir), "free some space")
     yield _try("database", lambda: _database(settings), "check STILLHOUSE_DATABASE_URL; run: stillhouse migrate")
     yield _try("broker", lambda: _broker(settings), "check STILLHOUSE_BROKER_URL; jobs wait, none is lost")
@@ -58,7 +60,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
 def _try(name: str, look: Callable[[], str], remedy: str) -> Finding:
     try:
         return Finding(name, "ok", look())
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # a doctor reports whatever it meets
         return Finding(name, "error", f"{error}; {remedy}".replace("\n", " "))
 
 
@@ -111,7 +113,9 @@ def _sandbox() -> Finding:
         [sys.executable, "-m", "worker.sandbox"], cwd=tree, capture_output=True, text=True, timeout=60, check=False
     )
     if asked.returncode != 0:
-        return Finding("sandbox", "error", asked.stderr.strip().splitlines()[-1] if asked.stderr else "the probe failed")
+        return Finding(
+            "sandbox", "error", asked.stderr.strip().splitlines()[-1] if asked.stderr else "the probe failed"
+        )
     found = json.loads(asked.stdout)
     state: Literal["ok", "warning"] = "warning" if found["missing"] else "ok"
     missing = f"; missing: {', '.join(found['missing'])}" if found["missing"] else ""

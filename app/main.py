@@ -41,7 +41,9 @@ def create_app(settings: Settings, *, doorbell: Doorbell | None = None) -> FastA
         lifespan=_lifespan,
     )
     app.state.services = Services(
-        settings=settings, database=database, storage=open_storage(settings.storage_url),
+        settings=settings,
+        database=database,
+        storage=open_storage(settings.storage_url),
         doorbell=doorbell or Doorbell(create_celery(settings)),
     )
     app.state.tailer = Tailer(database)

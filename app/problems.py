@@ -77,4 +77,3 @@ def field_error(found: dict[str, Any], body: Any) -> FieldError:
         return FieldError(pointer="", code=str(found["type"]), message=message)
     pointed = pointer(location, body, missing=found["type"] == "missing")
     return FieldError(pointer=pointed, code=str(found["type"]), message=message)
-

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import os
 import uuid
 from pathlib import Path
 from queue import Empty
@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 import kombu.transport
 from celery import Celery
 from kombu.transport import filesystem
-from kombu.utils.json import dumps, loads
 from sqlalchemy.orm import Session
 
 from app.config import Settings
@@ -32,14 +31,16 @@ class AtomicChannel(filesystem.Channel):
     and with it the training it supervises. Here a message appears, and is taken, by one rename.
     """
 
-    def _put(self, queue: str, payload: dict[str, Any], **_kwargs: object) -> None:
+    def _put(  # type: ignore[override]  # the two classes above it name the argument differently
+        self, queue: str, payload: dict[str, Any], **_kwargs: object
+    ) -> None:
         name = f"{monotonic_ns()}_{uuid.uuid4()}.{queue}.msg"
         draft = Path(self.processed_folder) / name
-        draft.write_text(dumps(payload))
+        draft.write_text(json.dumps(payload))
         draft.rename(Path(self.data_folder_out) / name)
 
-    def _get(self, queue: str) -> Any:
-        for name in sorted(os.listdir(self.data_folder_in)):
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
+        for name in sorted(path.name for path in Path(self.data_folder_in).iterdir()):
             if name.partition(".")[2] != f"{queue}.msg":
                 continue
             taken = Path(self.processed_folder) / name
@@ -47,9 +48,9 @@ class AtomicChannel(filesystem.Channel):
                 (Path(self.data_folder_in) / name).rename(taken)
             except FileNotFoundError:
                 continue  # another reader was faster
-            payload = loads(taken.read_text())
+            message = json.loads(taken.read_text())
             taken.unlink()
-            return payload
+            return message
         raise Empty
 
 
@@ -65,7 +66,8 @@ kombu.transport.TRANSPORT_ALIASES["stillhouse-filesystem"] = "app.queue:Transpor
 def create_celery(settings: Settings) -> Celery:
     """The Celery app. Its settings matter little: jobs are claimed in the database."""
     url = urlsplit(settings.broker_url)
-    broker, options = settings.broker_url, {"socket_timeout": 5, "socket_connect_timeout": 5, "socket_keepalive": True}
+    broker = settings.broker_url
+    options: dict[str, object] = {"socket_timeout": 5, "socket_connect_timeout": 5, "socket_keepalive": True}
     if url.scheme == "filesystem":
         broker, options = "stillhouse-filesystem://", _folders(Path(url.path))
     celery = Celery("stillhouse", broker=broker, set_as_current=False)
@@ -109,7 +111,7 @@ class Doorbell:
         """Send one message; a failure is logged, never raised."""
         try:
             self._celery.send_task(RUN_NEXT, args=[job_id], queue=queue)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever a broker does, the job is stored
             logger.warning("the broker did not take the message for %s: %s", job_id, error)
 
     def ring_after(self, session: Session, queue: str, job_id: str) -> None:

@@ -56,14 +56,32 @@ class Part:
         self.lifelines = [writing]
         self.process = subprocess.Popen(
             [sys.executable, "-m", *self.arguments, "--lifeline", str(reading)],
-            env=self.environment, pass_fds=(*self.pass_fds, reading), start_new_session=True,
+            env=self.environment,
+            pass_fds=(*self.pass_fds, reading),
+            start_new_session=True,
         )
         os.close(reading)
 
-    def stop(self) -> None:
+    def ended(self) -> bool:
+        """Whether it has ended, which it should not."""
+        if self.process is None or self.process.poll() is None:
+            return False
+        logger.error("%s ended with status %s; starting it again", self.name, self.process.returncode)
+        return True
+
+    def ask_to_stop(self) -> None:
         """Ask it to end."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, deadline: float) -> None:
+        """Until it has ended; past ``deadline`` (monotonic) it is killed."""
+        assert self.process is not None
+        try:
+            self.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 def serve(settings: Settings, *, host: str, port: int) -> int:
@@ -98,24 +116,18 @@ def _supervise(settings: Settings, parts: list[Part], *, owner: str) -> None:
         part.start()
     while not stop.wait(0.2):
         for part in parts:
-            if part.process is None or part.process.poll() is None:
+            if not part.ended():
                 continue
-            logger.error("%s ended with status %s; starting it again", part.name, part.process.returncode)
             if part.name == "worker":
                 release(database, owner=owner, max_losses=settings.max_losses)
             stop.wait(_RESTART_PAUSE_SECONDS)
             if not stop.is_set():
                 part.start()
     for part in parts:
-        part.stop()
+        part.ask_to_stop()
     deadline = time.monotonic() + _STOP_SECONDS
     for part in parts:
-        assert part.process is not None
-        try:
-            part.process.wait(timeout=max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            part.process.kill()
-            part.process.wait()
+        part.wait(deadline)
     database.dispose()
 
 

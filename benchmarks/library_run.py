@@ -26,7 +26,7 @@ def main() -> None:
     """Print the wall seconds between the imports' end and the bundle's."""
     began = time.monotonic()
     spec = JobSpec.model_validate(json.loads(sys.argv[2]))
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
     device = torch.device("cpu")
     precision = resolve(spec.training.precision, device)
     dataset = split_dataset(store.load(Path(sys.argv[1])), validation=spec.dataset.validation, seed=spec.training.seed)
@@ -42,7 +42,12 @@ def main() -> None:
     settled = {"device": "cpu", "precision": precision.name, "threads": torch.get_num_threads()}
     with tempfile.TemporaryDirectory() as folder:
         write_bundle(
-            Path(folder), spec=spec, dataset=dataset, runs=runs, settled=settled, protections=Protections(),
+            Path(folder),
+            spec=spec,
+            dataset=dataset,
+            runs=runs,
+            settled=settled,
+            protections=Protections(),
             on_export=lambda: None,
         )
     print(time.monotonic() - began)

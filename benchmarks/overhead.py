@@ -42,14 +42,18 @@ PRODUCTION = {
 def main() -> int:
     """Print both tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
-    parser.add_argument("--epochs", type=int, default=120, help="of each phase; 120 make about two minutes on two cores")
+    parser.add_argument(
+        "--epochs", type=int, default=120, help="of each phase; 120 make about two minutes on two cores"
+    )
     options = parser.parse_args()
     spec = {**SPEC, "training": {**SPEC["training"], "epochs": options.epochs}}
     with tempfile.TemporaryDirectory() as folder, service(Path(folder) / "data", **PRODUCTION) as running:
         job_id = running.submit({**spec, "training": {**spec["training"], "epochs": 1}})
         running.wait(job_id)  # stages the data set and warms the page cache for both sides
         through, parts = _through_the_service(running, spec)
-        bare, start_up = _as_a_library(running.data_dir / "datasets" / "digits", running.job(job_id)["spec"], options.epochs)
+        bare, start_up = _as_a_library(
+            running.data_dir / "datasets" / "digits", running.job(job_id)["spec"], options.epochs
+        )
     console = Console(width=100)
     table = Table(title="submit to first training step")
     table.add_column("part")
@@ -58,7 +62,7 @@ def main() -> int:
         table.add_row(name, f"{seconds:.2f}")
     console.print(table)
     ratio = (through - start_up) / bare
-    print(f"through the service {through:.1f} s, of which the child's start-up {start_up:.1f} s; as a library {bare:.1f} s")
+    print(f"through the service {through:.1f} s (the child's start-up: {start_up:.1f} s); as a library {bare:.1f} s")
     print(f"ratio without the start-up {ratio:.3f}; {platform.machine()}, {len(os.sched_getaffinity(0))} cores")
     return 0
 
@@ -90,7 +94,10 @@ def _as_a_library(dataset: Path, spec: dict[str, Any], epochs: int) -> tuple[flo
     began = time.monotonic()
     child = subprocess.run(
         [sys.executable, "-m", "benchmarks.library_run", str(dataset), json.dumps(spec)],
-        cwd=TREE, capture_output=True, text=True, check=True,
+        cwd=TREE,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     wall = time.monotonic() - began
     training = float(child.stdout.strip().splitlines()[-1])

@@ -32,7 +32,9 @@ def main() -> int:
         try:
             return _run(data_dir, server, console)
         except (StillhouseError, TimeoutError) as error:
-            console.print(f"the demo failed: {error}\n--- the server's log ---\n{log.read_text()[-4000:]}", markup=False)
+            console.print(
+                f"the demo failed: {error}\n--- the server's log ---\n{log.read_text()[-4000:]}", markup=False
+            )
             return 1
         except KeyboardInterrupt:
             return 130
@@ -57,7 +59,10 @@ def _run(data_dir: Path, server: subprocess.Popen[bytes], console: Console) -> i
     out.print(tables.comparison(job.result))
     out.print(job.result.verdict, highlight=False)
     names = check_manifest(OUTPUT)
-    out.print(f"{len(names)} files in {OUTPUT.name}/, each with the sha256 of its manifest: {', '.join(names)}", highlight=False)
+    out.print(
+        f"{len(names)} files in {OUTPUT.name}/, each with the sha256 of its manifest: {', '.join(names)}",
+        highlight=False,
+    )
     return 0
 
 

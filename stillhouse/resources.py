@@ -56,7 +56,9 @@ class Result(Resource):
     teacher: Headline | None = None
     student: Headline
     control: Headline | None = None
-    agreement: float | None = Field(None, description="Share of test images on which student and teacher name the same class.")
+    agreement: float | None = Field(
+        None, description="Share of test images on which student and teacher name the same class."
+    )
     verdict: str = Field(description="Whether distillation helped, in one sentence, by an exact paired test.")
 
 

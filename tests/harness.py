@@ -45,7 +45,11 @@ class Service:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app", "serve", "--port", "0", "--data-dir", str(self.data_dir)],
-                cwd=TREE, env={**environment, **QUICK, **self.settings}, stdout=log, stderr=log, start_new_session=True,
+                cwd=TREE,
+                env={**environment, **QUICK, **self.settings},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         (self.data_dir / "url").unlink(missing_ok=True)
         eventually(self._ready, what=lambda: f"the service to be ready; its log:\n{self.log.read_text()[-4000:]}")
@@ -108,7 +112,8 @@ class Service:
     def wait(self, job_id: str, *, seconds: float = 240) -> dict[str, Any]:
         """The job once it has ended."""
         eventually(
-            lambda: self.job(job_id)["terminal"], seconds=seconds,
+            lambda: self.job(job_id)["terminal"],
+            seconds=seconds,
             what=lambda: f"{job_id} to end; it is {self.job(job_id)}; log:\n{self.log.read_text()[-4000:]}",
         )
         return self.job(job_id)
@@ -183,5 +188,5 @@ def service(data_dir: Path, **settings: str) -> Iterator[Service]:
 
 
 def _children(pid: int) -> list[int]:
-    listed = [Path(f"/proc/{pid}/task/{task}/children").read_text() for task in os.listdir(f"/proc/{pid}/task")]
+    listed = [(task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
     return [int(child) for line in listed for child in line.split()]

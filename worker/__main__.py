@@ -37,8 +37,14 @@ def main() -> None:
     register(celery, supervisor, Slots(1))
     celery.worker_main(
         [
-            "worker", "--pool=threads", "--concurrency=1", f"--queues={','.join(settings.queue_names)}",
-            f"--hostname={name}@{host}", "--without-gossip", "--without-mingle", "--without-heartbeat",
+            "worker",
+            "--pool=threads",
+            "--concurrency=1",
+            f"--queues={','.join(settings.queue_names)}",
+            f"--hostname={name}@{host}",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
             "--loglevel=WARNING",
         ]
     )

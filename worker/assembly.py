@@ -9,7 +9,8 @@ from typing import Any, Literal
 import torch
 
 from stillhouse.spec import JobSpec
-from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, Network as NetworkSpec
+from stillhouse.spec.networks import LayeredStudent, LayeredTeacher
+from stillhouse.spec.networks import Network as NetworkSpec
 from worker.engine.data import Dataset
 from worker.engine.methods import METHODS
 from worker.engine.network import Network, Preprocessing, build_network
@@ -49,26 +50,32 @@ def preprocessing_of(dataset: Dataset) -> Preprocessing:
 
 def build(network: NetworkSpec, dataset: Dataset, *, seed: int) -> Network:
     """The network a spec describes, its weights a function of ``seed`` alone."""
-    layered = isinstance(network, LayeredStudent | LayeredTeacher)
-    architecture: str | list[dict[str, Any]] = (
-        [layer.model_dump() for layer in network.layers] if layered else network.architecture
-    )
+    architecture: str | list[dict[str, Any]]
+    if isinstance(network, LayeredStudent | LayeredTeacher):
+        architecture = [layer.model_dump() for layer in network.layers]
+    else:
+        architecture = network.architecture
     return build_network(
         architecture=architecture, classes=len(dataset.classes), preprocessing=preprocessing_of(dataset), seed=seed
     )
 
 
 def build_run(
-    spec: JobSpec, phase: Phase, dataset: Dataset, *, teacher: Network | None, device: torch.device, precision: Precision
+    spec: JobSpec,
+    phase: Phase,
+    dataset: Dataset,
+    *,
+    teacher: Network | None,
+    device: torch.device,
+    precision: Precision,
 ) -> Run:
     """One training, ready to start. Student and control of a seed differ in their method, and in nothing else."""
     imitates = phase.kind == "student" and teacher is not None
     described = spec.teacher if phase.kind == "teacher" else spec.student
     assert described is not None
-    budget = spec.teacher.train if phase.kind == "teacher" and spec.teacher is not None else spec.training
+    budget = spec.teacher.train.over(spec.training) if phase.kind == "teacher" and spec.teacher else spec.training
     method = spec.method.model_dump() if phase.kind == "student" else {"name": "none"}
     weights_seed = derive(phase.seed, "teacher" if phase.kind == "teacher" else "student")
-    assert budget.epochs and budget.batch_size and budget.optimizer and budget.schedule and budget.augmentation
     return Run(
         student=build(described, dataset, seed=weights_seed).to(device),
         method=METHODS[method.pop("name")](**method).to(device),
@@ -76,8 +83,12 @@ def build_run(
         train=dataset.train.to(device),
         validation=dataset.validation.to(device) if dataset.validation is not None else None,
         recipe=Recipe(
-            epochs=budget.epochs, batch_size=budget.batch_size, optimizer=budget.optimizer.model_dump(),
-            schedule=build_schedule(budget.schedule.model_dump()), augmentation=budget.augmentation,
-            precision=precision, seed=phase.seed,
+            epochs=budget.epochs,
+            batch_size=budget.batch_size,
+            optimizer=budget.optimizer.model_dump(),
+            schedule=build_schedule(budget.schedule.model_dump()),
+            augmentation=budget.augmentation,
+            precision=precision,
+            seed=phase.seed,
         ),
     )

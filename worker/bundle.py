@@ -41,7 +41,11 @@ def write_bundle(
     student = runs["student-0"].student
     weights = folder / "student.safetensors"
     EXPORTS["safetensors"](student, weights)
-    sizes = {name: _bytes_of(run.student, folder / ".size") for name, run in runs.items() if name.endswith("-0") or name == "teacher"}
+    sizes = {
+        name: _bytes_of(run.student, folder / ".size")
+        for name, run in runs.items()
+        if name.endswith("-0") or name == "teacher"
+    }
     result = _compare(runs, tested, sizes, dataset)
     report = _report(spec, dataset, runs, tested, settled, protections, result)
     _write_json(folder / "student.json", _describe(spec, dataset, student))
@@ -65,7 +69,11 @@ def _compare(
 
     students = [test for name, test in tested.items() if name.startswith("student")]
     controls = [test for name, test in tested.items() if name.startswith("control")]
-    judged = verdict(students, controls, dataset.test.labels.to(students[0].predictions.device)).sentence if controls else "No control was trained, so nothing can be said."
+    judged = (
+        verdict(students, controls, dataset.test.labels.to(students[0].predictions.device)).sentence
+        if controls
+        else "No control was trained, so nothing can be said."
+    )
     agreed = [agreement(test, tested["teacher"]) for test in students] if "teacher" in tested else []
     return {
         "teacher": headline("teacher"),

@@ -6,7 +6,6 @@ The API reads the file it writes, so that parameters and FLOPs are known without
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import torch

@@ -21,7 +21,9 @@ def run(arguments: Sequence[str], _emitter: Emitter, _protections: Protections) 
     try:
         dataset = BUILTIN[options.name](options.datasets_dir, Path("cache"))
     except (OSError, RuntimeError, ValueError) as error:
-        where = f"not (whole) in {options.datasets_dir}" if options.datasets_dir else "STILLHOUSE_DATASETS_DIR is not set"
+        where = (
+            f"not (whole) in {options.datasets_dir}" if options.datasets_dir else "STILLHOUSE_DATASETS_DIR is not set"
+        )
         print(f"{where}, and the download failed: {error}".replace("\n", " "), file=sys.stderr)
         return 1
     store.save(Path("dataset"), dataset)

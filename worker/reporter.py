@@ -82,8 +82,16 @@ class Reporter:
 
         def record(session: Session, job: Job) -> None:
             row = Checkpoint(
-                id=row_id, job_id=job.id, attempt=job.attempt, phase=data["phase"], complete=data["complete"],
-                epoch=data["epoch"], step=data["step"], key=stored.key, bytes=stored.bytes, sha256=stored.sha256,
+                id=row_id,
+                job_id=job.id,
+                attempt=job.attempt,
+                phase=data["phase"],
+                complete=data["complete"],
+                epoch=data["epoch"],
+                step=data["step"],
+                key=stored.key,
+                bytes=stored.bytes,
+                sha256=stored.sha256,
                 created_at=now(session),
             )
             session.add(row)

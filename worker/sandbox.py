@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -43,10 +44,8 @@ class Child:
 
     def signal_group(self, number: signal.Signals) -> None:
         """Send a signal to the child and all that it started."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
-        except ProcessLookupError:
-            pass
 
     def close(self) -> None:
         """Kill what is left of the group and close the pipes."""
@@ -64,7 +63,10 @@ def spawn(job: str, arguments: Sequence[str] = (), *, folder: Path, network: boo
     passed_on = _PASSED_ON + (_PASSED_ON_WITH_NETWORK if network else ())
     environment = {name: os.environ[name] for name in passed_on if name in os.environ}
     environment |= {
-        "HOME": ".", "TMPDIR": ".", "PYTHONPATH": str(TREE), "PYTHONUNBUFFERED": "1",
+        "HOME": ".",
+        "TMPDIR": ".",
+        "PYTHONPATH": str(TREE),
+        "PYTHONUNBUFFERED": "1",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS repeats its bits only with a fixed workspace
     }
     if os.geteuid() == 0:
@@ -75,8 +77,14 @@ def spawn(job: str, arguments: Sequence[str] = (), *, folder: Path, network: boo
     command = [sys.executable, "-m", "worker.child", job, *arguments]
     command += ["--events", str(events_write), "--lifeline", str(lifeline_read), *(["--network"] if network else [])]
     process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output_write, stderr=output_write,
-        pass_fds=(events_write, lifeline_read), start_new_session=True,
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output_write,
+        stderr=output_write,
+        pass_fds=(events_write, lifeline_read),
+        start_new_session=True,
     )
     for descriptor in (events_write, output_write, lifeline_read):
         os.close(descriptor)

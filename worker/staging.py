@@ -63,7 +63,9 @@ def _fetch(settings: Settings, name: str, kept: Path, scratch: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def stage_checkpoints(storage: Storage, found: Mapping[str, Sequence[Checkpoint]], scratch: Path) -> tuple[str | None, list[str]]:
+def stage_checkpoints(
+    storage: Storage, found: Mapping[str, Sequence[Checkpoint]], scratch: Path
+) -> tuple[str | None, list[str]]:
     """Put the newest sound checkpoint of each phase into ``scratch/checkpoints``.
 
     A checkpoint whose bytes are not those that were stored is passed over for the one before it.

@@ -64,14 +64,14 @@ class Job:
         """Device, precision and threads: as the first attempt had them, because they decide the bits."""
         device = "cuda" if torch.cuda.is_available() and self.spec.resources.gpus > 0 else "cpu"
         resolved = resolve(self.spec.training.precision, torch.device(device)).name
-        mine = {"device": device, "precision": resolved, "threads": len(os.sched_getaffinity(0))}
+        mine: dict[str, Any] = {"device": device, "precision": resolved, "threads": len(os.sched_getaffinity(0))}
         settled = earlier or mine
         if settled["device"] != device:
             message = f"this job began on {settled['device']} and goes on on {device}; its bytes will differ"
             self.emitter.emit("warning", message=message)
             settled = {**mine, "precision": settled["precision"]}
         torch.set_num_threads(settled["threads"])
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.use_deterministic_algorithms(mode=True, warn_only=True)
         self.emitter.emit("plan", **settled)
         return settled
 
@@ -83,7 +83,11 @@ class Job:
         for phase in phases(self.spec):
             self.emitter.emit("stage", stage=stages[phase.kind])
             run = build_run(
-                self.spec, phase, self.dataset, teacher=networks.get("teacher"), device=self.device,
+                self.spec,
+                phase,
+                self.dataset,
+                teacher=networks.get("teacher"),
+                device=self.device,
                 precision=self.precision,
             )
             self._train(phase, run)
@@ -91,8 +95,13 @@ class Job:
             trained[phase.name], networks[phase.name] = run, run.student
         self.emitter.emit("stage", stage="evaluating")
         result = write_bundle(
-            BUNDLE, spec=self.spec, dataset=self.dataset, runs=trained, settled=self.settled,
-            protections=self.protections, on_export=lambda: self.emitter.emit("stage", stage="exporting"),
+            BUNDLE,
+            spec=self.spec,
+            dataset=self.dataset,
+            runs=trained,
+            settled=self.settled,
+            protections=self.protections,
+            on_export=lambda: self.emitter.emit("stage", stage="exporting"),
         )
         self.emitter.emit("result", result=result)
 
@@ -108,8 +117,13 @@ class Job:
         saved_at = time.monotonic()
         for event in distill(run):
             if isinstance(event, Progress):
-                self.emitter.emit("progress", phase=phase.name, stage=phase.kind, **self.tracker.advance(phase.name, event))
-                points = [(f"{phase.name}/{name}", event.global_step, time.time(), value) for name, value in event.metrics.items()]
+                self.emitter.emit(
+                    "progress", phase=phase.name, stage=phase.kind, **self.tracker.advance(phase.name, event)
+                )
+                points = [
+                    (f"{phase.name}/{name}", event.global_step, time.time(), value)
+                    for name, value in event.metrics.items()
+                ]
                 self.emitter.emit("metrics", points=points)
             elif isinstance(event, EpochFinished):
                 self._epoch_finished(phase, event)
@@ -123,7 +137,9 @@ class Job:
         self.tracker.finish(phase.name)
 
     def _epoch_finished(self, phase: Phase, event: EpochFinished) -> None:
-        points = [(f"{phase.name}/epoch/{name}", event.epoch, time.time(), value) for name, value in event.metrics.items()]
+        points = [
+            (f"{phase.name}/epoch/{name}", event.epoch, time.time(), value) for name, value in event.metrics.items()
+        ]
         self.emitter.emit("metrics", points=points)
         self.emitter.emit(
             "epoch_finished", phase=phase.name, epoch=event.epoch, epochs=event.epochs, metrics=dict(event.metrics)
@@ -133,9 +149,7 @@ class Job:
         """Write a checkpoint and hand it over; the supervisor stores it and takes the file away."""
         name = f"{phase.name}-{run.epoch:06d}-{run.step:08d}{'-complete' if complete else ''}.pt"
         checkpoint.save(OUTBOX / name, {"run": run.state_dict(), "complete": complete})
-        self.emitter.emit(
-            "checkpoint", phase=phase.name, complete=complete, epoch=run.epoch, step=run.step, file=name
-        )
+        self.emitter.emit("checkpoint", phase=phase.name, complete=complete, epoch=run.epoch, step=run.step, file=name)
 
 
 def run(_arguments: Sequence[str], emitter: Emitter, protections: Protections) -> int:
@@ -151,14 +165,16 @@ def run(_arguments: Sequence[str], emitter: Emitter, protections: Protections) -
         emitter.emit("failed", reason=error.reason, detail=f"{error} {error.remedy}".strip())
         return 1
     except (torch.OutOfMemoryError, MemoryError) as error:
-        emitter.emit("failed", reason="out_of_memory", detail=str(error).splitlines()[0] if str(error) else "no memory left")
+        emitter.emit(
+            "failed", reason="out_of_memory", detail=str(error).splitlines()[0] if str(error) else "no memory left"
+        )
         return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
         emitter.emit("failed", reason="storage_error", detail=f"the scratch folder: {error.strerror}; free some space")
         return 1
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # told to the supervisor, with the traceback in the job's log
         traceback.print_exc()
         emitter.emit("failed", reason="internal", detail=f"{type(error).__name__}: {error}")
         return 1

@@ -12,8 +12,8 @@ from app.db import now
 from app.errors import Conflict, NotFound
 from app.ids import new_id
 from app.tables import ApiKey, Project
-from stillhouse.resources import NewApiKey
 from stillhouse.resources import ApiKey as ApiKeyResource
+from stillhouse.resources import NewApiKey
 
 
 def bootstrap(session: Session) -> NewApiKey:
@@ -30,7 +30,12 @@ def create(session: Session, *, project: str, name: str, scopes: Sequence[str]) 
         session.flush()
     secret = new_secret()
     key = ApiKey(
-        id=new_id("key"), project_id=owner.id, name=name, prefix=secret[:8], sha256=digest(secret), scopes=list(scopes),
+        id=new_id("key"),
+        project_id=owner.id,
+        name=name,
+        prefix=secret[:8],
+        sha256=digest(secret),
+        scopes=list(scopes),
         created_at=now(session),
     )
     session.add(key)
@@ -44,8 +49,14 @@ def find_all(session: Session, *, project_id: str | None = None) -> list[ApiKeyR
         rows = rows.where(ApiKey.project_id == project_id)
     return [
         ApiKeyResource(
-            id=key.id, name=key.name, project=project, scopes=key.scopes, prefix=key.prefix, created_at=key.created_at,
-            last_used_at=key.last_used_at, revoked_at=key.revoked_at,
+            id=key.id,
+            name=key.name,
+            project=project,
+            scopes=key.scopes,
+            prefix=key.prefix,
+            created_at=key.created_at,
+            last_used_at=key.last_used_at,
+            revoked_at=key.revoked_at,
         )
         for key, project in session.execute(rows)
     ]

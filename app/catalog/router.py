@@ -27,9 +27,12 @@ def catalog(kind: Annotated[Kind, "What to list"]) -> Page[CatalogEntry]:
 def _architectures() -> list[CatalogEntry]:
     return [
         CatalogEntry(
-            name=entry.name, description=entry.source, schema=None,
+            name=entry.name,
+            description=entry.source,
+            schema=None,
             details={
-                "family": entry.family, "minimum_size": entry.minimum_size,
+                "family": entry.family,
+                "minimum_size": entry.minimum_size,
                 "figures": {name: vars(figures) for name, figures in entry.figures.items()},
             },
         )
@@ -47,10 +50,16 @@ def _methods() -> list[CatalogEntry]:
 def _datasets() -> list[CatalogEntry]:
     return [
         CatalogEntry(
-            name=entry.name, description=f"{entry.title}. {entry.source}", schema=None,
+            name=entry.name,
+            description=f"{entry.title}. {entry.source}",
+            schema=None,
             details={
-                "classes": list(entry.classes), "shape": list(entry.shape), "train": entry.train, "test": entry.test,
-                "mean": list(entry.mean), "std": list(entry.std),
+                "classes": list(entry.classes),
+                "shape": list(entry.shape),
+                "train": entry.train,
+                "test": entry.test,
+                "mean": list(entry.mean),
+                "std": list(entry.std),
             },
         )
         for entry in DATASETS.values()
@@ -58,9 +67,18 @@ def _datasets() -> list[CatalogEntry]:
 
 
 def _exports() -> list[CatalogEntry]:
-    return [CatalogEntry(name="safetensors", description="Weights under their published names; always part of the bundle.", schema=None)]
+    return [
+        CatalogEntry(
+            name="safetensors",
+            description="Weights under their published names; always part of the bundle.",
+            schema=None,
+        )
+    ]
 
 
 _LISTS: dict[Kind, Callable[[], list[CatalogEntry]]] = {
-    "architectures": _architectures, "methods": _methods, "datasets": _datasets, "exports": _exports,
+    "architectures": _architectures,
+    "methods": _methods,
+    "datasets": _datasets,
+    "exports": _exports,
 }

@@ -30,7 +30,9 @@ def dry_run(session: Session, caller: Caller, spec: JobSpec) -> DryRun:
     seconds = _seconds(session, caller, complete)
     warnings = list(found.warnings)
     if seconds is None:
-        warnings.append("no job with this data set and these networks has run here yet, so its time cannot be estimated")
+        warnings.append(
+            "no job with this data set and these networks has run here yet, so its time cannot be estimated"
+        )
     return DryRun(spec=complete, warnings=warnings, estimate=_estimate(complete, found, seconds), admissible=True)
 
 
@@ -62,7 +64,7 @@ def _seconds(session: Session, caller: Caller, spec: JobSpec) -> float | None:
     like = [(past, seconds) for past, seconds in session.execute(newest) if _alike(past, wanted)][:_LIKE_IT]
     if not like:
         return None
-    return median(seconds / _epochs(past) for past, seconds in like) * _epochs(wanted)
+    return float(median(seconds / _epochs(past) for past, seconds in like) * _epochs(wanted))
 
 
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -45,7 +45,7 @@ def find(
     return page, _encode(page[-1].id, filters) if len(rows) > limit else None
 
 
-def _filtered(statement: Select[tuple[Job]], filters: Filters) -> Select[tuple[Job]]:
+def _filtered(statement: Select[Job], filters: Filters) -> Select[Job]:
     if filters.status:
         statement = statement.where(Job.status.in_(filters.status))
     pairs = [("", tag) for tag in filters.tag] + list((filters.metadata or {}).items())
@@ -71,5 +71,7 @@ def _decode(cursor: str, filters: Filters) -> str:
     except ValueError:
         fingerprint = last_id = ""
     if not last_id or fingerprint != filters.fingerprint():
-        raise Invalid("the cursor is not one of this list under these filters; start again without it", code="invalid_cursor")
+        raise Invalid(
+            "the cursor is not one of this list under these filters; start again without it", code="invalid_cursor"
+        )
     return last_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
@@ -20,8 +20,15 @@ from stillhouse.resources import Page
 router = APIRouter(prefix="/v1", tags=["records"])
 
 _LOG_PIECE = 2**20
-_STREAM = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "A page, or the stream"}}
-_BYTES = {200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}, "description": "The file"}}
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "A page, or the stream"}
+}
+_BYTES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "description": "The file",
+    }
+}
 
 
 @router.get("/jobs/{job_id}/events", response_model=Page[resources.Event], responses=_STREAM)
@@ -44,7 +51,9 @@ def job_events(
     found = list(session.scalars(rows))
     more = len(found) > limit
     page = found[:limit]
-    return Page(data=[schemas.event(row) for row in page], has_more=more, next_cursor=str(page[-1].seq) if more else None)
+    return Page(
+        data=[schemas.event(row) for row in page], has_more=more, next_cursor=str(page[-1].seq) if more else None
+    )
 
 
 def _sequence(last_event_id: str) -> int:
@@ -136,6 +145,8 @@ def artifact_content(
         "Content-Disposition": f'attachment; filename="{row.name}"',
         "Cache-Control": "private, no-cache",
     }
-    if if_none_match is not None and tag in [given_tag.strip().removeprefix("W/") for given_tag in if_none_match.split(",")]:
+    if if_none_match is not None and tag in [
+        given_tag.strip().removeprefix("W/") for given_tag in if_none_match.split(",")
+    ]:
         return Response(status_code=304, headers=headers)
     return FileResponse(path, media_type=row.media_type, headers=headers)

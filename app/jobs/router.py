@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 
@@ -60,7 +60,7 @@ def create_job(
 
 
 @router.get("")
-def list_jobs(
+def list_jobs(  # noqa: PLR0913, PLR0917  # each is a documented query parameter
     request: Request,
     caller: Reader,
     session: ReadSession,
@@ -74,8 +74,12 @@ def list_jobs(
 ) -> Page[Job]:
     """The project's jobs, newest first. Metadata is filtered by ``metadata[key]=value``."""
     filters = listing.Filters(
-        status=status or (), tag=tag or (), metadata=_metadata(request), created_after=created_after,
-        created_before=created_before, q=q,
+        status=status or (),
+        tag=tag or (),
+        metadata=_metadata(request),
+        created_after=created_after,
+        created_before=created_before,
+        q=q,
     )
     rows, following = listing.find(session, caller, filters, limit=limit, cursor=cursor)
     data = [schemas.job(row, caller.project) for row in rows]
@@ -93,7 +97,7 @@ def get_job(job_id: str, caller: Reader, session: ReadSession) -> Job:
     return schemas.job(service.get(session, caller, job_id), caller.project)
 
 
-ACTED = {202: {"model": Job, "description": "Accepted: a worker must act"}}
+ACTED: dict[int | str, dict[str, Any]] = {202: {"model": Job, "description": "Accepted: a worker must act"}}
 
 
 @router.post("/{job_id}/cancel", responses=ACTED)
@@ -117,9 +121,7 @@ def resume_job(job_id: str, caller: Writer, session: WriteSession, given: Servic
     return job
 
 
-def _steer(
-    job_id: str, caller: Writer, session: WriteSession, response: Response, act: stop.Action
-) -> Job:
+def _steer(job_id: str, caller: Writer, session: WriteSession, response: Response, act: stop.Action) -> Job:
     job = service.get_locked(session, caller, job_id)
     response.status_code = 202 if act(session, job) == "asked" else 200
     return schemas.job(job, caller.project)
@@ -137,4 +139,3 @@ def retry_job(job_id: str, caller: Writer, session: WriteSession, given: Service
 def delete_job(job_id: str, caller: Writer, session: WriteSession, given: ServicesDep) -> None:
     """Delete a job that has ended, with its files."""
     service.delete(session, given, caller, job_id)
-

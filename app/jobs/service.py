@@ -53,7 +53,10 @@ def create(session: Session, given: Services, caller: Caller, spec: JobSpec, *, 
             job = _insert(session, caller, spec.complete(), retry_of=None)
             if idempotency_key is not None:
                 row = IdempotencyKey(
-                    project_id=caller.project_id, key=idempotency_key, fingerprint=fingerprint, job_id=job.id,
+                    project_id=caller.project_id,
+                    key=idempotency_key,
+                    fingerprint=fingerprint,
+                    job_id=job.id,
                     created_at=job.created_at,
                 )
                 session.add(row)
@@ -79,9 +82,21 @@ def _replay(session: Session, caller: Caller, key: str, fingerprint: str) -> Job
 
 def _insert(session: Session, caller: Caller, spec: JobSpec, *, retry_of: str | None) -> Job:
     job = Job(
-        id=new_id("job"), project_id=caller.project_id, name=spec.name, spec=spec.model_dump(mode="json"),
-        queue=spec.resources.queue, priority=spec.resources.priority, retry_of=retry_of, status="queued", progress={},
-        attempt=0, losses=0, last_seq=0, log_bytes=0, run_seconds=0.0, created_at=now(session),
+        id=new_id("job"),
+        project_id=caller.project_id,
+        name=spec.name,
+        spec=spec.model_dump(mode="json"),
+        queue=spec.resources.queue,
+        priority=spec.resources.priority,
+        retry_of=retry_of,
+        status="queued",
+        progress={},
+        attempt=0,
+        losses=0,
+        last_seq=0,
+        log_bytes=0,
+        run_seconds=0.0,
+        created_at=now(session),
     )
     session.add(job)
     session.flush()

@@ -53,8 +53,11 @@ def claim(session: Session, worker: Worker, *, lease_seconds: float) -> Lease | 
         update(Job)
         .where(Job.id == best, Job.status == "queued")
         .values(
-            attempt=Job.attempt + 1, lease_token=token, lease_owner=worker.name,
-            lease_expires_at=moment + timedelta(seconds=lease_seconds), not_before=None,
+            attempt=Job.attempt + 1,
+            lease_token=token,
+            lease_owner=worker.name,
+            lease_expires_at=moment + timedelta(seconds=lease_seconds),
+            not_before=None,
         )
         .returning(Job.id, Job.attempt)
         .execution_options(synchronize_session=False)
@@ -71,8 +74,12 @@ def _begin_attempt(session: Session, lease: Lease, worker: Worker, moment: datet
     move(session, job, "running")
     session.add(
         Attempt(
-            job_id=lease.job_id, n=lease.attempt, worker=worker.name, host=worker.host,
-            devices=list(worker.devices), started_at=moment,
+            job_id=lease.job_id,
+            n=lease.attempt,
+            worker=worker.name,
+            host=worker.host,
+            devices=list(worker.devices),
+            started_at=moment,
         )
     )
     events.append(session, job, "job.attempt_started", {"worker": worker.name, "host": worker.host}, at=moment)

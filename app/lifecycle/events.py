@@ -16,8 +16,13 @@ def append(session: Session, job: Job, type_: str, data: dict[str, Any], *, at: 
     """Add an event. ``job`` must be locked by this transaction (see ``lock`` and ``held``)."""
     job.last_seq += 1
     event = Event(
-        id=new_id("evt"), job_id=job.id, seq=job.last_seq, type=type_, attempt=job.attempt,
-        created_at=at or now(session), data=data,
+        id=new_id("evt"),
+        job_id=job.id,
+        seq=job.last_seq,
+        type=type_,
+        attempt=job.attempt,
+        created_at=at or now(session),
+        data=data,
     )
     session.add(event)
     return event

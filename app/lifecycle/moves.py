@@ -27,7 +27,9 @@ HELD: frozenset[Status] = frozenset({"running", "pausing", "cancelling"})
 
 def lock(session: Session, job_id: str) -> Job | None:
     """The job's row, locked until the transaction ends (on SQLite the transaction itself is the lock)."""
-    return session.scalar(select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True))
+    return session.scalar(
+        select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
+    )
 
 
 def move(session: Session, job: Job, to: Status, *, reason: str | None = None, detail: str | None = None) -> None:

@@ -17,7 +17,9 @@ from stillhouse.spec.reasons import REASONS
 RETRY_BACKOFF_SECONDS = 2.0
 
 
-def succeed(session: Session, job: Job, *, result: Mapping[str, Any], artifacts: Sequence[Artifact], max_losses: int) -> None:
+def succeed(
+    session: Session, job: Job, *, result: Mapping[str, Any], artifacts: Sequence[Artifact], max_losses: int
+) -> None:
     """Publish: the artifacts' rows and the end of the job in one fenced transaction. ``job`` comes from ``held``.
 
     A cancellation that was accepted before this transaction wins: nothing is published then.
@@ -52,7 +54,7 @@ def end(
     if meaning.fault == "platform":
         job.losses += 1
         if job.losses >= max_losses:
-            text = f"{job.losses} attempts in a row ended as {reason} without a new checkpoint; the last: {detail or 'no detail'}"
+            text = f"{job.losses} attempts in a row ended as {reason} without a new checkpoint; the last: {detail}"
             move(session, job, "failed", reason="poison", detail=text)
             return
         job.not_before = now(session) + timedelta(seconds=RETRY_BACKOFF_SECONDS * (job.losses - 1))

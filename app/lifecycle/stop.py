@@ -1,4 +1,4 @@
-"""Asking a job to stop. A waiting job stops at once; a held one is flagged, and its worker acts at its next heartbeat."""
+"""Asking a job to stop. A waiting job stops at once; for a held one its worker acts at the next heartbeat."""
 
 from __future__ import annotations
 

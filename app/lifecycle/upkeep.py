@@ -38,7 +38,13 @@ def end_one_expired(session: Session, *, max_losses: int) -> bool:
     if job is None:
         return False
     logger.warning("lease of %s attempt %s ran out", job.id, job.attempt)
-    end(session, job, reason="worker_lost", detail=f"worker {job.lease_owner} stopped renewing its lease", max_losses=max_losses)
+    end(
+        session,
+        job,
+        reason="worker_lost",
+        detail=f"worker {job.lease_owner} stopped renewing its lease",
+        max_losses=max_losses,
+    )
     return True
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel
-from rich.console import Console
 from rich.table import Table
 
 from stillhouse.cli import exits, server, specfile, tables
+from stillhouse.cli.keys import keys
+from stillhouse.cli.output import Json, err, out, print_json
 from stillhouse.cli.watch import watch as follow
 from stillhouse.client import Client
 from stillhouse.client.calls import Kind
@@ -22,30 +19,22 @@ from stillhouse.client.errors import ApiError, StillhouseError
 from stillhouse.resources import Job
 
 cli = typer.Typer(
-    help="Knowledge distillation as a service.", epilog=(exits.__doc__ or "").split("\n\n", 1)[1], no_args_is_help=True,
-    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    help="Knowledge distillation as a service.",
+    epilog=(exits.__doc__ or "").split("\n\n", 1)[1],
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
-keys = typer.Typer(no_args_is_help=True, help="API keys.")
 cli.add_typer(keys, name="keys")
 server.install(cli)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="job_…")]
-out, err = Console(), Console(stderr=True)
-
-
-def _print(value: BaseModel | Sequence[BaseModel]) -> None:
-    """One JSON document."""
-    if isinstance(value, BaseModel):
-        typer.echo(value.model_dump_json(indent=2, by_alias=True))
-        return
-    data = [item.model_dump(mode="json", by_alias=True) for item in value]
-    typer.echo(json.dumps({"object": "list", "data": data, "has_more": False, "next_cursor": None}, indent=2))
 
 
 def _show(job: Job, *, as_json: bool) -> None:
     if as_json:
-        _print(job)
+        print_json(job)
         return
     out.print(tables.job(job))
     if job.result is not None:
@@ -67,7 +56,7 @@ def submit(
         if dry_run:
             answer = client.dry_run(parsed)
             if as_json:
-                _print(answer)
+                print_json(answer)
             else:
                 out.print(tables.dry_run(answer))
             return
@@ -91,7 +80,7 @@ def list_jobs(
         found = client.jobs(status=status, tag=tag, q=query, limit=min(limit, 200))
         shown = [job for job, _ in zip(found, range(limit), strict=False)]
     if as_json:
-        _print(shown)
+        print_json(shown)
     else:
         out.print(tables.jobs(shown))
 
@@ -180,7 +169,7 @@ def download(
         files = client.download(job_id, folder)
         found = client.artifacts(job_id)
     if as_json:
-        _print(found)
+        print_json(found)
     elif files:
         out.print(f"{len(files)} files in {folder}, each with the right sha256", highlight=False)
     else:
@@ -193,56 +182,12 @@ def catalog(kind: Annotated[Kind, typer.Argument()] = "architectures", *, as_jso
     with Client() as client:
         entries = client.catalog(kind)
     if as_json:
-        _print(entries)
+        print_json(entries)
         return
     table = Table("name", "description")
     for entry in entries:
         table.add_row(entry.name, entry.description)
     out.print(table)
-
-
-@keys.command("create")
-def create_key(
-    name: str = "key",
-    project: Annotated[str | None, typer.Option(help="Only by way of the database.")] = None,
-    scopes: str = "jobs:read,jobs:write",
-    *,
-    as_json: Json = False,
-) -> None:
-    """Make a key and print it, this once."""
-    if "STILLHOUSE_URL" not in os.environ and "STILLHOUSE_DATABASE_URL" in os.environ:
-        named = ["--project", project] if project else []
-        json_option = ["--json"] if as_json else []
-        server.hand_over("app", ["keys", "create", "--name", name, "--scopes", scopes, *named, *json_option])
-    if project is not None:
-        raise typer.BadParameter("over the API a key belongs to the calling key's project; leave --project out")
-    with Client() as client:
-        made = client.create_key(name=name, scopes=[scope.strip() for scope in scopes.split(",")])
-    if as_json:
-        _print(made)
-    else:
-        typer.echo(made.key)
-
-
-@keys.command("list")
-def list_keys(*, as_json: Json = False) -> None:
-    """The project's keys."""
-    with Client() as client:
-        found = client.keys()
-    if as_json:
-        _print(found)
-        return
-    table = Table("id", "name", "scopes", "key", "revoked")
-    for key in found:
-        table.add_row(key.id, key.name, " ".join(key.scopes), f"{key.prefix}…", str(key.revoked_at or ""))
-    out.print(table)
-
-
-@keys.command("revoke")
-def revoke_key(key_id: str) -> None:
-    """Revoke a key."""
-    with Client() as client:
-        client.revoke_key(key_id)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -20,7 +20,7 @@ def hand_over(module: str, arguments: Sequence[str]) -> None:
         message = "the server is not installed here; run this in its source tree or image"
         typer.echo(f"stillhouse: {message}", err=True)
         raise typer.Exit(exits.USAGE)
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606  # this process becomes the server
 
 
 def install(cli: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def install(cli: typer.Typer) -> None:
     cli.command("worker", help="A worker alone.", context_settings=PASS_ON)(_runner("worker", None))
 
 
-def _runner(module: str, command: str | None) -> object:
+def _runner(module: str, command: str | None) -> Callable[[typer.Context], None]:
     def run(context: typer.Context) -> None:
         hand_over(module, [*([command] if command else []), *context.args])
 

@@ -36,7 +36,8 @@ def load(path: Path) -> JobSpec:
     except ValidationError as error:
         found = [
             FieldError(
-                pointer=pointer(item["loc"], content, missing=item["type"] == "missing"), code=item["type"],
+                pointer=pointer(item["loc"], content, missing=item["type"] == "missing"),
+                code=item["type"],
                 message=item["msg"].removeprefix("Value error, "),
             )
             for item in error.errors()

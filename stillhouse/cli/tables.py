@@ -10,8 +10,14 @@ from stillhouse.resources import DryRun, Headline, Job, Result
 from stillhouse.spec.networks import title
 
 STYLES = {
-    "queued": "yellow", "running": "cyan", "pausing": "yellow", "paused": "yellow", "cancelling": "yellow",
-    "succeeded": "green", "failed": "red", "cancelled": "magenta",
+    "queued": "yellow",
+    "running": "cyan",
+    "pausing": "yellow",
+    "paused": "yellow",
+    "cancelling": "yellow",
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "magenta",
 }
 
 
@@ -22,8 +28,15 @@ def jobs(found: Iterable[Job]) -> Table:
         teacher = title(job.spec.teacher) if job.spec.teacher else ""
         top1 = f"{job.result.student.top1:.2%}" if job.result else ""
         table.add_row(
-            job.id, job.name, f"[{STYLES[job.status]}]{job.status}[/]", teacher, title(job.spec.student),
-            job.spec.method.name, f"{job.progress.fraction:.0%}", top1, f"{job.created_at:%Y-%m-%d %H:%M}",
+            job.id,
+            job.name,
+            f"[{STYLES[job.status]}]{job.status}[/]",
+            teacher,
+            title(job.spec.student),
+            job.spec.method.name,
+            f"{job.progress.fraction:.0%}",
+            top1,
+            f"{job.created_at:%Y-%m-%d %H:%M}",
         )
     return table
 
@@ -59,14 +72,22 @@ def comparison(result: Result) -> Table:
     for heading in ("top-1", "top-5", "loss", "parameters", "MFLOPs", "size", "latency"):
         table.add_column(heading, justify="right")
     networks: tuple[tuple[str, Headline | None], ...] = (
-        ("teacher", result.teacher), ("student", result.student), ("control", result.control),
+        ("teacher", result.teacher),
+        ("student", result.student),
+        ("control", result.control),
     )
     for name, row in networks:
         if row is not None:
             spread = f" ± {row.top1_deviation * 100:.2f}" if row.top1_deviation is not None else ""
             table.add_row(
-                name, f"{row.top1:.2%}{spread}", f"{row.top5:.2%}", f"{row.loss:.3f}", f"{row.parameters:,}",
-                f"{row.flops / 1e6:.2f}", f"{row.bytes / 1024:,.1f} KiB", f"{row.latency_ms:.2f} ms",
+                name,
+                f"{row.top1:.2%}{spread}",
+                f"{row.top5:.2%}",
+                f"{row.loss:.3f}",
+                f"{row.parameters:,}",
+                f"{row.flops / 1e6:.2f}",
+                f"{row.bytes / 1024:,.1f} KiB",
+                f"{row.latency_ms:.2f} ms",
             )
     return table
 
@@ -76,9 +97,15 @@ def dry_run(answer: DryRun) -> Table:
     table = Table.grid(padding=(0, 2))
     estimate = answer.estimate
     if estimate.teacher_parameters is not None and estimate.teacher_flops is not None:
-        table.add_row("teacher", f"{estimate.teacher_parameters:,} parameters", f"{estimate.teacher_flops / 1e6:.2f} MFLOPs")
-    table.add_row("student", f"{estimate.student_parameters:,} parameters", f"{estimate.student_flops / 1e6:.2f} MFLOPs")
-    table.add_row("memory", f"{estimate.memory_bytes / 2**20:.1f} MiB", "weights, optimizer and data; activations come on top")
+        table.add_row(
+            "teacher", f"{estimate.teacher_parameters:,} parameters", f"{estimate.teacher_flops / 1e6:.2f} MFLOPs"
+        )
+    table.add_row(
+        "student", f"{estimate.student_parameters:,} parameters", f"{estimate.student_flops / 1e6:.2f} MFLOPs"
+    )
+    table.add_row(
+        "memory", f"{estimate.memory_bytes / 2**20:.1f} MiB", "weights, optimizer and data; activations come on top"
+    )
     table.add_row("time", "unknown" if estimate.seconds is None else f"about {estimate.seconds:.0f} s", "")
     for warning in answer.warnings:
         table.add_row("[yellow]warning[/]", warning, "")

@@ -49,8 +49,12 @@ def _figures(metrics: dict[str, float | None]) -> str:
 
 def _bars(console: Console) -> Progress:
     return Progress(
-        TextColumn(_COLUMNS), BarColumn(), TextColumn("{task.completed:>4.0f}/{task.total:.0f} epochs"),
-        TextColumn("[dim]{task.fields[figures]}[/]"), TextColumn("[cyan]{task.fields[speed]}[/]"), console=console,
+        TextColumn(_COLUMNS),
+        BarColumn(),
+        TextColumn("{task.completed:>4.0f}/{task.total:.0f} epochs"),
+        TextColumn("[dim]{task.fields[figures]}[/]"),
+        TextColumn("[cyan]{task.fields[speed]}[/]"),
+        console=console,
     )
 
 

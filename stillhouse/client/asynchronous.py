@@ -29,7 +29,9 @@ class AsyncClient:
         known = endpoint(url, key)
         self.url = known.url
         self._http = httpx.AsyncClient(
-            base_url=known.url, headers={"Authorization": f"Bearer {known.key}"}, timeout=TIMEOUT_SECONDS,
+            base_url=known.url,
+            headers={"Authorization": f"Bearer {known.key}"},
+            timeout=TIMEOUT_SECONDS,
             transport=transport,
         )
 

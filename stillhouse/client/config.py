@@ -26,7 +26,9 @@ def endpoint(url: str | None, key: str | None) -> Endpoint:
     found_url = url or os.environ.get("STILLHOUSE_URL") or _read(data_dir / "url")
     found_key = key or os.environ.get("STILLHOUSE_API_KEY") or _read(data_dir / "api-key")
     if not found_url:
-        raise NotConfigured(f"no server is known: set STILLHOUSE_URL, or start one with stillhouse serve (none in {data_dir})")
+        raise NotConfigured(
+            f"no server is known: set STILLHOUSE_URL, or start one with stillhouse serve (none in {data_dir})"
+        )
     if not found_key:
         raise NotConfigured("no key is known: set STILLHOUSE_API_KEY")
     return Endpoint(found_url, found_key)

@@ -18,7 +18,9 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 def plain_name(artifact: Artifact) -> str:
     """The artifact's name, if it is no path. Raises IntegrityError."""
     if not _PLAIN_NAME.fullmatch(artifact.name):
-        raise IntegrityError(f"the server names a file {artifact.name!r}, which is no plain file name; nothing was written")
+        raise IntegrityError(
+            f"the server names a file {artifact.name!r}, which is no plain file name; nothing was written"
+        )
     return artifact.name
 
 

@@ -71,7 +71,13 @@ class InvalidSpec(ApiError):
     """A field or parameter is not as it must be."""
 
 
-_BY_STATUS: dict[int, type[ApiError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound, 409: Conflict, 422: InvalidSpec}
+_BY_STATUS: dict[int, type[ApiError]] = {
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    422: InvalidSpec,
+}
 
 
 def raise_for(response: httpx.Response) -> None:
@@ -82,5 +88,7 @@ def raise_for(response: httpx.Response) -> None:
         problem = Problem.model_validate(response.json())
     except (json.JSONDecodeError, ValidationError):
         detail = f"{response.request.method} {response.request.url} answered {response.status_code}"
-        problem = Problem(title="HTTP error", status=response.status_code, detail=detail, code="http_error", request_id="")
+        problem = Problem(
+            title="HTTP error", status=response.status_code, detail=detail, code="http_error", request_id=""
+        )
     raise _BY_STATUS.get(response.status_code, ApiError)(problem)

@@ -46,7 +46,9 @@ class Client:
         known = endpoint(url, key)
         self.url = known.url
         self._http = httpx.Client(
-            base_url=known.url, headers={"Authorization": f"Bearer {known.key}"}, timeout=TIMEOUT_SECONDS,
+            base_url=known.url,
+            headers={"Authorization": f"Bearer {known.key}"},
+            timeout=TIMEOUT_SECONDS,
             transport=transport,
         )
 

@@ -27,11 +27,25 @@ _DIGITS = tuple(str(digit) for digit in range(10))
 
 DATASETS: dict[str, BuiltinDataset] = {
     "digits": BuiltinDataset(
-        "digits", "UCI handwritten digits, 8x8", _DIGITS, (1, 8, 8), 1797, None, (0.3053,), (0.3761,),
+        "digits",
+        "UCI handwritten digits, 8x8",
+        _DIGITS,
+        (1, 8, 8),
+        1797,
+        None,
+        (0.3053,),
+        (0.3761,),
         "E. Alpaydin, C. Kaynak, UCI optdigits (1998), as scikit-learn carries it",
     ),
     "mnist": BuiltinDataset(
-        "mnist", "MNIST handwritten digits, 28x28", _DIGITS, (1, 28, 28), 60_000, 10_000, (0.5,), (0.5,),
+        "mnist",
+        "MNIST handwritten digits, 28x28",
+        _DIGITS,
+        (1, 28, 28),
+        60_000,
+        10_000,
+        (0.5,),
+        (0.5,),
         "Y. LeCun, C. Cortes, C. Burges, MNIST (1998), through torchvision",
     ),
 }

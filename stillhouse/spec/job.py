@@ -28,7 +28,9 @@ class JobSpec(SpecModel):
     student: Student
     method: Method = Field(default_factory=KnowledgeDistillation)
     training: Training = Field(default_factory=Training)
-    control: bool = Field(default=True, description="Also train the same student without a teacher, from the same weights.")
+    control: bool = Field(
+        default=True, description="Also train the same student without a teacher, from the same weights."
+    )
     export: list[Literal["safetensors"]] = Field(default=["safetensors"], min_length=1, max_length=8)
     resources: Resources = Field(default_factory=Resources)
     tags: list[Label] = Field(default=[], max_length=32)
@@ -40,7 +42,9 @@ class JobSpec(SpecModel):
             if self.teacher is not None:
                 raise ValueError("method 'none' uses no teacher; leave teacher out or choose 'kd'")
         elif self.teacher is None:
-            raise ValueError(f"method '{self.method.name}' needs a teacher; name one, such as teacher: {{architecture: resnet20}}")
+            raise ValueError(
+                f"method '{self.method.name}' needs a teacher; name one, such as teacher: {{architecture: resnet20}}"
+            )
         return self
 
     def complete(self) -> JobSpec:

@@ -89,7 +89,8 @@ class Residual(SpecModel):
 
 
 Layer = Annotated[
-    Conv | BatchNorm | Activation | Pool | GlobalPool | Flatten | Linear | Dropout | Residual, Field(discriminator="name")
+    Conv | BatchNorm | Activation | Pool | GlobalPool | Flatten | Linear | Dropout | Residual,
+    Field(discriminator="name"),
 ]
 Residual.model_rebuild()
 
@@ -135,7 +136,9 @@ class _Tracer:
         self.macs = 0
         self.seen = 0
 
-    def follow(self, layer: Layer, shape: Shape, path: list[int | str]) -> Shape:
+    def follow(  # noqa: PLR0911  # one return for each kind of layer
+        self, layer: Layer, shape: Shape, path: list[int | str]
+    ) -> Shape:
         self.seen += 1
         if self.seen > MAX_LAYERS:
             raise LayerShapeError(f"more than {MAX_LAYERS} layers, nested ones counted; use a named architecture", path)
@@ -150,7 +153,9 @@ class _Tracer:
                 stride = layer.stride or layer.kernel
                 if layer.padding > layer.kernel // 2:
                     raise LayerShapeError(f"{layer.name}: padding may be at most half the kernel", path)
-                sides = (_slide(side, layer.kernel, stride, layer.padding, layer.name, path) for side in (height, width))
+                sides = (
+                    _slide(side, layer.kernel, stride, layer.padding, layer.name, path) for side in (height, width)
+                )
                 return (channels, *sides)
             case GlobalPool():
                 return (_map(layer.name, shape, path)[0],)
@@ -166,7 +171,9 @@ class _Tracer:
     def _conv(self, layer: Conv, shape: tuple[int, int, int], path: list[int | str]) -> Shape:
         channels, height, width = shape
         if channels % layer.groups or layer.channels % layer.groups:
-            message = f"conv: groups {layer.groups} must divide both {channels} input and {layer.channels} output channels"
+            message = (
+                f"conv: groups {layer.groups} must divide both {channels} input and {layer.channels} output channels"
+            )
             raise LayerShapeError(message, path)
         padding = layer.kernel // 2 if layer.padding is None else layer.padding
         rows, columns = (_slide(side, layer.kernel, layer.stride, padding, "conv", path) for side in (height, width))
@@ -177,7 +184,9 @@ class _Tracer:
 
     def _linear(self, layer: Linear, shape: Shape, path: list[int | str]) -> Shape:
         if len(shape) != 1:
-            raise LayerShapeError(f"linear takes a vector but gets {_say(shape)}; add flatten or globalpool before it", path)
+            raise LayerShapeError(
+                f"linear takes a vector but gets {_say(shape)}; add flatten or globalpool before it", path
+            )
         features = layer.features or self.classes
         self.parameters += shape[0] * features + features
         self.macs += shape[0] * features
@@ -196,7 +205,9 @@ class _Tracer:
             stride = -(-height // inner[1])
             fits = all((side - 1) // stride + 1 == out for side, out in ((height, inner[1]), (width, inner[2])))
             if not fits:
-                message = f"residual: its layers turn {_say(shape)} into {_say(inner)}, which no strided 1x1 shortcut gives"
+                message = (
+                    f"residual: its layers turn {_say(shape)} into {_say(inner)}, which no strided 1x1 shortcut gives"
+                )
                 raise LayerShapeError(message, path)
             self.parameters += channels * inner[0] + 2 * inner[0]
             self.macs += channels * prod(inner)
@@ -212,7 +223,9 @@ def _map(name: str, shape: Shape, path: list[int | str]) -> tuple[int, int, int]
 
 def _slide(side: int, kernel: int, stride: int, padding: int, name: str, path: list[int | str]) -> int:
     if side + 2 * padding < kernel:
-        message = f"{name}: a kernel of {kernel} does not fit a side of {side} (padding {padding}); pool or stride less before it"
+        message = (
+            f"{name}: a kernel of {kernel} does not fit a side of {side} (padding {padding}); shrink less before it"
+        )
         raise LayerShapeError(message, path)
     return (side + 2 * padding - kernel) // stride + 1
 

@@ -20,7 +20,9 @@ class KnowledgeDistillation(SpecModel):
     name: Literal["kd"] = "kd"
     temperature: float = Field(default=4.0, gt=0, le=100, description="Divides the logits of teacher and student.")
     weight_ce: Weight = Field(default=0.1, description="Weight of the cross-entropy with the labels.")
-    weight_kd: Weight = Field(default=0.9, description="Weight of the divergence from the teacher, times temperature squared.")
+    weight_kd: Weight = Field(
+        default=0.9, description="Weight of the divergence from the teacher, times temperature squared."
+    )
 
     @model_validator(mode="after")
     def _imitates_something(self) -> KnowledgeDistillation:

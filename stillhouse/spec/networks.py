@@ -56,4 +56,6 @@ Network = NamedStudent | LayeredStudent | NamedTeacher | LayeredTeacher
 
 def title(network: Network) -> str:
     """The architecture's name, or ``layers(12)`` for a list of twelve."""
-    return network.architecture if isinstance(network, NamedStudent | NamedTeacher) else f"layers({len(network.layers)})"
+    return (
+        network.architecture if isinstance(network, NamedStudent | NamedTeacher) else f"layers({len(network.layers)})"
+    )

@@ -12,13 +12,17 @@ def pointer(location: Sequence[str | int], body: Any, *, missing: bool = False) 
     ``missing`` says that the last step is a field that was left out, and so is kept.
     """
     steps: list[str] = []
-    value = body
+    value: Any = body
     for place, step in enumerate(location):
-        if (isinstance(value, list) and isinstance(step, int) and step < len(value)) or (
-            isinstance(value, dict) and step in value
-        ):
+        if _has(value, step):
             value = value[step]
         elif not (missing and place == len(location) - 1):
             continue
         steps.append(str(step).replace("~", "~0").replace("/", "~1"))
     return "".join(f"/{step}" for step in steps)
+
+
+def _has(value: Any, step: str | int) -> bool:
+    if isinstance(value, list):
+        return isinstance(step, int) and step < len(value)
+    return isinstance(value, dict) and step in value

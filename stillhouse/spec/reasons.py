@@ -6,11 +6,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 Status = Literal["queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled"]
-STATUSES: tuple[Status, ...] = ("queued", "running", "pausing", "paused", "cancelling", "succeeded", "failed", "cancelled")
+STATUSES: tuple[Status, ...] = (
+    "queued",
+    "running",
+    "pausing",
+    "paused",
+    "cancelling",
+    "succeeded",
+    "failed",
+    "cancelled",
+)
 TERMINAL: frozenset[Status] = frozenset({"succeeded", "failed", "cancelled"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reason:
     """What a ``status_reason`` means."""
 
@@ -23,23 +32,96 @@ class Reason:
 
 
 REASONS: dict[str, Reason] = {
-    "user_cancelled": Reason("none", False, "cancelled", "Nothing to do; retry makes a new job from the same spec."),
-    "user_paused": Reason("none", False, "paused", "Resume it when you like."),
-    "drained": Reason("none", True, "queued", "The worker was asked to stop; the job goes on elsewhere from its checkpoint."),
-    "worker_lost": Reason("platform", True, "queued", "The attempt died; the job goes on from its last checkpoint."),
-    "stalled": Reason("platform", True, "queued", "The attempt stopped making progress and was ended; it goes on from its last checkpoint."),
-    "download_failed": Reason("platform", True, "queued", "The data set could not be downloaded; set STILLHOUSE_DATASETS_DIR to where it lies, or mend the network."),
-    "storage_error": Reason("platform", True, "queued", "Files could not be read or written; check the disk's free space and rights."),
-    "poison": Reason("platform", False, "failed", "Three attempts in a row died without a new checkpoint; read the logs, then retry."),
-    "max_runtime": Reason("user", False, "failed", "Raise resources.max_runtime, or train fewer epochs."),
-    "nan_loss": Reason("user", False, "failed", "The loss stopped being finite; lower the learning rate or use precision fp32."),
-    "out_of_memory": Reason("user", False, "failed", "Use a smaller batch_size or a smaller network."),
-    "bad_dataset": Reason("user", False, "failed", "The data set does not suit this job; the detail says why."),
-    "bad_architecture": Reason("user", False, "failed", "The network cannot be built for this data; the detail says why."),
-    "teacher_mismatch": Reason("user", False, "failed", "The teacher is near chance on this data; check normalisation, classes, input size."),
-    "unsupported_precision": Reason("user", False, "failed", "Use training.precision auto or fp32 on this hardware."),
-    "method_refused": Reason("user", False, "failed", "The method cannot work here; the detail says why."),
-    "canary_failed": Reason("platform", False, "failed", "A check of the training itself failed; the detail names it. Please report it."),
-    "internal": Reason("platform", False, "failed", "A defect in the service; the logs hold the details. Please report it."),
+    "user_cancelled": Reason(
+        fault="none",
+        retryable=False,
+        status="cancelled",
+        remedy="Nothing to do; retry makes a new job from the same spec.",
+    ),
+    "user_paused": Reason(fault="none", retryable=False, status="paused", remedy="Resume it when you like."),
+    "drained": Reason(
+        fault="none",
+        retryable=True,
+        status="queued",
+        remedy="The worker was asked to stop; the job goes on elsewhere from its checkpoint.",
+    ),
+    "worker_lost": Reason(
+        fault="platform",
+        retryable=True,
+        status="queued",
+        remedy="The attempt died; the job goes on from its last checkpoint.",
+    ),
+    "stalled": Reason(
+        fault="platform",
+        retryable=True,
+        status="queued",
+        remedy="The attempt stopped making progress and was ended; it goes on from its last checkpoint.",
+    ),
+    "download_failed": Reason(
+        fault="platform",
+        retryable=True,
+        status="queued",
+        remedy="The data set could not be downloaded; set STILLHOUSE_DATASETS_DIR, or mend the network.",
+    ),
+    "storage_error": Reason(
+        fault="platform",
+        retryable=True,
+        status="queued",
+        remedy="Files could not be read or written; check the disk's free space and rights.",
+    ),
+    "poison": Reason(
+        fault="platform",
+        retryable=False,
+        status="failed",
+        remedy="Three attempts in a row died without a new checkpoint; read the logs, then retry.",
+    ),
+    "max_runtime": Reason(
+        fault="user", retryable=False, status="failed", remedy="Raise resources.max_runtime, or train fewer epochs."
+    ),
+    "nan_loss": Reason(
+        fault="user",
+        retryable=False,
+        status="failed",
+        remedy="The loss stopped being finite; lower the learning rate or use precision fp32.",
+    ),
+    "out_of_memory": Reason(
+        fault="user", retryable=False, status="failed", remedy="Use a smaller batch_size or a smaller network."
+    ),
+    "bad_dataset": Reason(
+        fault="user",
+        retryable=False,
+        status="failed",
+        remedy="The data set does not suit this job; the detail says why.",
+    ),
+    "bad_architecture": Reason(
+        fault="user",
+        retryable=False,
+        status="failed",
+        remedy="The network cannot be built for this data; the detail says why.",
+    ),
+    "teacher_mismatch": Reason(
+        fault="user",
+        retryable=False,
+        status="failed",
+        remedy="The teacher is near chance here; check normalisation, classes, input size.",
+    ),
+    "unsupported_precision": Reason(
+        fault="user", retryable=False, status="failed", remedy="Use training.precision auto or fp32 on this hardware."
+    ),
+    "method_refused": Reason(
+        fault="user", retryable=False, status="failed", remedy="The method cannot work here; the detail says why."
+    ),
+    "canary_failed": Reason(
+        fault="platform",
+        retryable=False,
+        status="failed",
+        remedy="A check of the training itself failed; the detail names it. Please report it.",
+    ),
+    "internal": Reason(
+        fault="platform",
+        retryable=False,
+        status="failed",
+        remedy="A defect in the service; the logs hold the details. Please report it.",
+    ),
 }
 """Open and documented: clients must expect reasons that are not here yet."""

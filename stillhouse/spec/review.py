@@ -69,7 +69,9 @@ def _check_split(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> None:
 
 def _check_schedule(training: Training, found: Review) -> None:
     if isinstance(training.schedule, MultiStep) and training.schedule.milestones[0] >= training.epochs:
-        found.warnings.append(f"no milestone lies within the {training.epochs} epochs, so the learning rate stays as it is")
+        found.warnings.append(
+            f"no milestone lies within the {training.epochs} epochs, so the learning rate stays as it is"
+        )
 
 
 def _footprint(pointer: str, network: Network, dataset: BuiltinDataset, found: Review) -> Footprint | None:
@@ -89,7 +91,8 @@ def _footprint(pointer: str, network: Network, dataset: BuiltinDataset, found: R
         return None
     if dataset.name not in known.figures:
         side = known.minimum_size
-        message = f"{known.name} takes images of at least {side}x{side}, but {dataset.name} has {dataset.shape[1]}x{dataset.shape[2]}"
+        given = "x".join(map(str, dataset.shape[1:]))
+        message = f"{known.name} takes images of at least {side}x{side}, but those of {dataset.name} are {given}"
         found.refuse(f"{pointer}/architecture", message)
         return None
     return known.figures[dataset.name]

@@ -82,7 +82,9 @@ class Training(SpecModel):
     augmentation: Augmentation = "none"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     seed: int = Field(default=0, ge=0, lt=2**31)
-    seeds: int = Field(default=1, ge=1, le=64, description="Repeats student and control; mean and deviation are reported.")
+    seeds: int = Field(
+        default=1, ge=1, le=64, description="Repeats student and control; mean and deviation are reported."
+    )
 
 
 class TeacherTraining(SpecModel):
@@ -94,10 +96,15 @@ class TeacherTraining(SpecModel):
     schedule: Schedule | None = None
     augmentation: Augmentation | None = None
 
+    def over(self, training: Training) -> Training:
+        """``training`` with what is given here in its place."""
+        given = {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+        return training.model_copy(update=given)
+
     def filled_from(self, training: Training) -> TeacherTraining:
         """The same with every omitted field taken from ``training``."""
-        fields = type(self).model_fields
-        return TeacherTraining(**{k: v if (v := getattr(self, k)) is not None else getattr(training, k) for k in fields})
+        budget = self.over(training)
+        return TeacherTraining(**{name: getattr(budget, name) for name in type(self).model_fields})
 
 
 class Resources(SpecModel):
@@ -106,4 +113,6 @@ class Resources(SpecModel):
     gpus: int = Field(default=1, ge=0, le=1, description="GPUs; a worker without one trains on its CPU.")
     queue: Label = "default"
     priority: int = Field(default=0, ge=-100, le=100, description="Higher is claimed first.")
-    max_runtime: Duration | None = Field(default=None, description="Of all attempts together, in seconds or as 6h; null is no limit.")
+    max_runtime: Duration | None = Field(
+        default=None, description="Of all attempts together, in seconds or as 6h; null is no limit."
+    )

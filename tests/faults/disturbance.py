@@ -18,15 +18,24 @@ SPEC: dict[str, Any] = {
     "dataset": {"id": "digits"},
     "teacher": {
         "layers": [
-            {"name": "conv", "channels": 16}, {"name": "batchnorm"}, {"name": "relu"}, {"name": "dropout", "rate": 0.2},
-            {"name": "maxpool"}, {"name": "conv", "channels": 32}, {"name": "relu"}, {"name": "globalpool"},
+            {"name": "conv", "channels": 16},
+            {"name": "batchnorm"},
+            {"name": "relu"},
+            {"name": "dropout", "rate": 0.2},
+            {"name": "maxpool"},
+            {"name": "conv", "channels": 32},
+            {"name": "relu"},
+            {"name": "globalpool"},
             {"name": "linear"},
         ],
         "train": {"epochs": 20},
     },
     "student": {
         "layers": [
-            {"name": "conv", "channels": 4}, {"name": "batchnorm"}, {"name": "relu"}, {"name": "globalpool"},
+            {"name": "conv", "channels": 4},
+            {"name": "batchnorm"},
+            {"name": "relu"},
+            {"name": "globalpool"},
             {"name": "linear"},
         ]
     },

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import pairwise
 
 from tests.harness import Service, alive
 
 LEGAL = {
-    ("queued", "running"), ("queued", "cancelled"), ("queued", "paused"), ("running", "queued"),
-    ("running", "succeeded"), ("running", "failed"), ("running", "cancelling"), ("running", "pausing"),
-    ("cancelling", "cancelled"), ("cancelling", "failed"), ("pausing", "paused"), ("pausing", "queued"),
-    ("pausing", "cancelling"), ("pausing", "succeeded"), ("pausing", "failed"), ("paused", "queued"),
+    ("queued", "running"),
+    ("queued", "cancelled"),
+    ("queued", "paused"),
+    ("running", "queued"),
+    ("running", "succeeded"),
+    ("running", "failed"),
+    ("running", "cancelling"),
+    ("running", "pausing"),
+    ("cancelling", "cancelled"),
+    ("cancelling", "failed"),
+    ("pausing", "paused"),
+    ("pausing", "queued"),
+    ("pausing", "cancelling"),
+    ("pausing", "succeeded"),
+    ("pausing", "failed"),
+    ("paused", "queued"),
     ("paused", "cancelled"),
 }
 
@@ -30,7 +43,7 @@ def check(service: Service, job_id: str) -> list[str]:
         broken.append("the job did not end exactly once")
     if [attempt["n"] for attempt in attempts] != list(range(1, len(attempts) + 1)):
         broken.append("the attempts have a gap")
-    for before, after in zip(attempts, attempts[1:], strict=False):
+    for before, after in pairwise(attempts):
         if before["ended_at"] is None or before["ended_at"] > after["started_at"]:
             broken.append(f"attempts {before['n']} and {after['n']} overlap")
     broken += [f"child {a['pid']} of attempt {a['n']} is still alive" for a in attempts if a["pid"] and alive(a["pid"])]

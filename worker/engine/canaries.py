@@ -51,7 +51,7 @@ def after_training(run: Run, fingerprint: str) -> None:
 
 
 def _probe(run: Run) -> list[tuple[str, float, float]]:
-    """Each term's name, value and gradient norm in a copy of the student. Raises CanaryFailed when one is not finite."""
+    """Each term's name, value and gradient norm in a copy of the student. Raises CanaryFailed."""
     student, method = copy.deepcopy(run.student).train(), copy.deepcopy(run.method)
     some = slice(0, min(_PROBE_SAMPLES, len(run.train)))
     images = run.train.images[some].float().div_(255)
@@ -96,4 +96,3 @@ def _check_teacher(run: Run) -> None:
             "normalisation, the order of its classes and its input size.",
         )
     run.canaries.append(f"the teacher was right on {accuracy:.1%} of {count} training images")
-

@@ -61,7 +61,7 @@ def _step(run: Run, samples: Tensor) -> None:
     terms = run.method(student, teacher, labels)
     loss = torch.stack(list(terms.values())).sum()
     run.optimizer.zero_grad(set_to_none=True)
-    run.scaler.scale(loss).backward()
+    torch.autograd.backward(run.scaler.scale(loss))
     run.scaler.step(run.optimizer)
     run.scaler.update()
     correct = (student.logits.detach().argmax(dim=1) == labels).sum().float()

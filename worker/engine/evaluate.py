@@ -43,7 +43,7 @@ def evaluate(network: Network, images: ImageSet) -> Evaluation:
     """In fp32 and evaluation mode, whatever the training does; the network's mode is put back."""
     was_training = network.training
     network.eval()
-    batches = zip(images.images.split(_BATCH), images.labels.split(_BATCH), strict=True)
+    batches = zip(torch.split(images.images, _BATCH), torch.split(images.labels, _BATCH), strict=True)
     predictions, losses, among_five = [], [], []
     for batch, labels in batches:
         logits = network(batch.float().div_(255).contiguous(memory_format=torch.channels_last)).logits.float()

@@ -55,7 +55,9 @@ class Network(nn.Module):
         return digest.hexdigest()
 
 
-def build_body(architecture: str | Sequence[Mapping[str, Any]], *, classes: int, shape: tuple[int, int, int]) -> nn.Module:
+def build_body(
+    architecture: str | Sequence[Mapping[str, Any]], *, classes: int, shape: tuple[int, int, int]
+) -> nn.Module:
     """The network alone. Raises ArchitectureError for a name that is unknown or an input that is too small."""
     channels, height, width = shape
     if not isinstance(architecture, str):
@@ -64,7 +66,9 @@ def build_body(architecture: str | Sequence[Mapping[str, Any]], *, classes: int,
     if known is None:
         raise ArchitectureError(f"no architecture is called {architecture!r}.", remedy="See the catalog.")
     if min(height, width) < known.minimum_size:
-        message = f"{architecture} takes images of at least {known.minimum_size}x{known.minimum_size}, not {height}x{width}."
+        message = (
+            f"{architecture} takes images of at least {known.minimum_size}x{known.minimum_size}, not {height}x{width}."
+        )
         raise ArchitectureError(message, remedy="Choose a smaller architecture.")
     return known.build(classes, channels, (height, width))
 
@@ -76,4 +80,4 @@ def build_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = build_body(architecture, classes=classes, shape=preprocessing.shape)
-    return Network(body.to(memory_format=torch.channels_last), preprocessing)  # type: ignore[call-overload]
+    return Network(body.to(memory_format=torch.channels_last), preprocessing)

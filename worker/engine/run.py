@@ -63,7 +63,7 @@ class Run:
         """Steps done in this epoch."""
         self.terms: tuple[str, ...] = ()
         self.sums = torch.zeros(0, dtype=torch.float64, device=self.device)
-        """Of this epoch, on the device: each term, the loss, the correct answers, the images; the first three by image."""
+        """Of this epoch, on the device: each term and the loss times images, the correct answers, the images."""
         self.read: list[float] = []
         """The sums as last read."""
         self.history: list[dict[str, float]] = []
@@ -104,7 +104,9 @@ class Run:
         sums: list[float] = self.sums.tolist()
         if not bool(torch.isfinite(self.sums).all()):
             bad = [name for name, value in zip(self.terms, sums, strict=False) if value - value != 0]
-            message = f"the loss stopped being finite in epoch {self.epoch} by step {self.step} (terms: {', '.join(bad)})."
+            message = (
+                f"the loss stopped being finite in epoch {self.epoch} by step {self.step} (terms: {', '.join(bad)})."
+            )
             raise NonFiniteLoss(message, remedy="Lower the learning rate, or use precision fp32.")
         return sums
 

@@ -27,7 +27,9 @@ class Architecture:
     source: str
 
 
-def _resnet(depth: int, widths: tuple[int, int, int, int], classes: int, channels: int, _size: tuple[int, int]) -> nn.Module:
+def _resnet(
+    depth: int, widths: tuple[int, int, int, int], classes: int, channels: int, _size: tuple[int, int]
+) -> nn.Module:
     return ResNet(depth, widths, classes=classes, channels=channels)
 
 

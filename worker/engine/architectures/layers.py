@@ -1,4 +1,4 @@
-"""A network from a list of layers. The spec's arithmetic (``stillhouse.spec.layers``) has already said that they fit."""
+"""A network from a list of layers; ``stillhouse.spec.layers`` has the same arithmetic without torch."""
 
 from __future__ import annotations
 
@@ -33,9 +33,13 @@ def build_layers(
     try:
         network, shape = _sequence(layers, (channels, *size), classes)
     except (ValueError, IndexError, ZeroDivisionError) as error:
-        raise ArchitectureError(f"the layers do not fit together: {error}.", remedy="Check them with a dry run.") from error
+        raise ArchitectureError(
+            f"the layers do not fit together: {error}.", remedy="Check them with a dry run."
+        ) from error
     if shape != (classes,):
-        raise ArchitectureError(f"the layers end in {shape}, not in {classes} logits.", remedy="End with a linear layer.")
+        raise ArchitectureError(
+            f"the layers end in {shape}, not in {classes} logits.", remedy="End with a linear layer."
+        )
     return network
 
 
@@ -47,7 +51,9 @@ def _sequence(layers: Sequence[Mapping[str, Any]], shape: Shape, classes: int) -
     return nn.Sequential(*modules), shape
 
 
-def _layer(layer: Mapping[str, Any], shape: Shape, classes: int) -> tuple[nn.Module, Shape]:
+def _layer(  # noqa: C901, PLR0911  # one case for each kind of layer
+    layer: Mapping[str, Any], shape: Shape, classes: int
+) -> tuple[nn.Module, Shape]:
     match layer["name"]:
         case "conv":
             return _conv(layer, shape)

@@ -21,7 +21,9 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outer)
         self.downsample: nn.Module | None = None
         if stride != 1 or inner != outer:
-            self.downsample = nn.Sequential(nn.Conv2d(inner, outer, 1, stride=stride, bias=False), nn.BatchNorm2d(outer))
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inner, outer, 1, stride=stride, bias=False), nn.BatchNorm2d(outer)
+            )
 
     def forward(self, maps: Tensor) -> Tensor:
         residual = F.relu(self.bn1(self.conv1(maps)))

@@ -20,9 +20,7 @@ def load(datasets_dir: Path | None, cache: Path) -> RawDataset:
     if given is not None and given.is_dir():
         shutil.copytree(given, cache / "MNIST" / "raw", dirs_exist_ok=True)
     train, test = (torchvision.datasets.MNIST(str(cache), train=first, download=True) for first in (True, False))
-    return RawDataset(
-        "mnist", tuple("0123456789"), (0.5,), (0.5,), _images(train), _images(test)
-    )
+    return RawDataset("mnist", tuple("0123456789"), (0.5,), (0.5,), _images(train), _images(test))
 
 
 def _images(split: torchvision.datasets.MNIST) -> ImageSet:

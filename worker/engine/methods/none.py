@@ -17,5 +17,5 @@ class NoDistillation(Method):
         super().__init__()
         self.weight_ce = weight_ce
 
-    def forward(self, student: Outputs, teacher: Outputs | None, labels: Tensor) -> dict[str, Tensor]:
+    def forward(self, student: Outputs, _teacher: Outputs | None, labels: Tensor) -> dict[str, Tensor]:
         return {"ce": self.weight_ce * F.cross_entropy(student.logits.float(), labels)}

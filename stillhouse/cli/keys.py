@@ -1,0 +1,59 @@
+"""``stillhouse keys``."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from stillhouse.cli import server
+from stillhouse.cli.output import Json, out, print_json
+from stillhouse.client import Client
+
+keys = typer.Typer(no_args_is_help=True, help="API keys.")
+
+
+@keys.command("create")
+def create_key(
+    name: str = "key",
+    project: Annotated[str | None, typer.Option(help="Only by way of the database.")] = None,
+    scopes: str = "jobs:read,jobs:write",
+    *,
+    as_json: Json = False,
+) -> None:
+    """Make a key and print it, this once."""
+    if "STILLHOUSE_URL" not in os.environ and "STILLHOUSE_DATABASE_URL" in os.environ:
+        named = ["--project", project] if project else []
+        json_option = ["--json"] if as_json else []
+        server.hand_over("app", ["keys", "create", "--name", name, "--scopes", scopes, *named, *json_option])
+    if project is not None:
+        raise typer.BadParameter("over the API a key belongs to the calling key's project; leave --project out")
+    with Client() as client:
+        made = client.create_key(name=name, scopes=[scope.strip() for scope in scopes.split(",")])
+    if as_json:
+        print_json(made)
+    else:
+        typer.echo(made.key)
+
+
+@keys.command("list")
+def list_keys(*, as_json: Json = False) -> None:
+    """The project's keys."""
+    with Client() as client:
+        found = client.keys()
+    if as_json:
+        print_json(found)
+        return
+    table = Table("id", "name", "scopes", "key", "revoked")
+    for key in found:
+        table.add_row(key.id, key.name, " ".join(key.scopes), f"{key.prefix}…", str(key.revoked_at or ""))
+    out.print(table)
+
+
+@keys.command("revoke")
+def revoke_key(key_id: str) -> None:
+    """Revoke a key."""
+    with Client() as client:
+        client.revoke_key(key_id)
