@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import typer
 
 from stillhouse.cli import exits
+
+TREE = Path(__file__).resolve().parent.parent.parent
+"""Where ``app`` and ``worker`` lie, in the source tree and in the image; not in an installed wheel."""
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
 def hand_over(module: str, arguments: Sequence[str]) -> None:
     """Become ``python -m module`` with the same arguments."""
-    if importlib.util.find_spec(module) is None:
+    if not (TREE / module / "__main__.py").is_file():
         message = "the server is not installed here; run this in its source tree or image"
         typer.echo(f"stillhouse: {message}", err=True)
         raise typer.Exit(exits.USAGE)
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606  # this process becomes the server
+    environment = {**os.environ, "PYTHONPATH": str(TREE)}
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)  # noqa: S606  # becomes the server
 
 
 def install(cli: typer.Typer) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import TREE, Service, service
+from tests.harness import Service, service
 
 SPEC = """\
 name: command
@@ -36,8 +36,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def command(*arguments: str, data_dir: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STILLHOUSE_")}
     return subprocess.run(
-        [sys.executable, "-m", "stillhouse", *arguments],
-        cwd=TREE,
+        [str(Path(sys.executable).with_name("stillhouse")), *arguments],
+        cwd=data_dir.parent,
         capture_output=True,
         text=True,
         check=False,
