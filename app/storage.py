@@ -39,6 +39,9 @@ class Storage(Protocol):
     def local_path(self, key: str) -> Path | None:
         """A path to serve the file from, when the files are local."""
 
+    def delete(self, key: str) -> None:
+        """Delete a file; one that is not there is no error."""
+
     def delete_prefix(self, prefix: str) -> None:
         """Delete everything below a prefix; nothing there is no error."""
 
@@ -75,6 +78,9 @@ class LocalStorage:
 
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
+
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
 
     def delete_prefix(self, prefix: str) -> None:
         shutil.rmtree(self._path(prefix), ignore_errors=True)

@@ -7,6 +7,9 @@ import logging
 import os
 import shutil
 import socket
+import warnings
+
+from celery.platforms import SecurityWarning
 
 from app.config import Settings
 from app.db import Database
@@ -35,8 +38,11 @@ def main() -> None:
     supervisor = Supervisor(settings, Database(settings.database_url), open_storage(settings.storage_url), worker)
     celery = create_celery(settings)
     register(celery, supervisor, Slots(1))
+    # celery warns of root because of pickle, which is off here; what needs no root runs in confined children
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     celery.worker_main(
         [
+            "--quiet",
             "worker",
             "--pool=threads",
             "--concurrency=1",

@@ -196,7 +196,8 @@ class Attempt:
         file = self.scratch / "outbox" / event["file"]
         key = f"jobs/{self.lease.job_id}/attempts/{self.lease.attempt}/checkpoints/{event['file']}"
         try:
-            self.reporter.checkpoint(self.storage.put(key, file), event)
+            for stale in self.reporter.checkpoint(self.storage.put(key, file), event):
+                self.storage.delete(stale)
         except StorageError as error:
             self.reporter.event("job.warning", {"message": f"this checkpoint could not be kept: {error}"})
         finally:

@@ -18,6 +18,7 @@ from app.storage import Stored
 from app.tables import Attempt, Checkpoint, Job, LogChunk, MetricPoint
 
 _FLUSH_SECONDS = 1.0
+KEPT_OF_A_PHASE = 2
 
 
 class Reporter:
@@ -76,13 +77,17 @@ class Reporter:
         """Add an event to the job's log."""
         self.write(lambda session, job: void(events.append(session, job, type_, dict(data))))
 
-    def checkpoint(self, stored: Stored, data: Mapping[str, Any]) -> str:
-        """A checkpoint has safely arrived: from now on a lost attempt costs nothing that lies before it."""
-        row_id = new_id("ckpt")
+    def checkpoint(self, stored: Stored, data: Mapping[str, Any]) -> list[str]:
+        """A checkpoint has safely arrived: from now on a lost attempt costs nothing that lies before it.
+
+        Returns the keys of those that are no longer needed: of each phase the newest and, should that one turn out
+        to be damaged, the one before it are kept.
+        """
+        stale: list[str] = []
 
         def record(session: Session, job: Job) -> None:
             row = Checkpoint(
-                id=row_id,
+                id=new_id("ckpt"),
                 job_id=job.id,
                 attempt=job.attempt,
                 phase=data["phase"],
@@ -94,13 +99,16 @@ class Reporter:
                 sha256=stored.sha256,
                 created_at=now(session),
             )
+            for old in resumable(session, job.id).get(row.phase, [])[KEPT_OF_A_PHASE - 1 :]:
+                stale.append(old.key)
+                session.delete(old)
             session.add(row)
             job.losses = 0
             shown = {"id": row.id, "phase": row.phase, "epoch": row.epoch, "step": row.step}
             events.append(session, job, "job.checkpoint_saved", shown)
 
         self.write(record)
-        return row_id
+        return stale
 
     def write(self, record: Callable[[Session, Job], None]) -> None:
         """One fenced transaction: what is buffered first, in the order it came, then ``record``."""

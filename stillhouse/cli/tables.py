@@ -22,22 +22,17 @@ STYLES = {
 
 
 def jobs(found: Iterable[Job]) -> Table:
-    """A line for each job."""
-    table = Table("id", "name", "status", "teacher", "student", "method", "progress", "top-1", "created")
-    for job in found:
-        teacher = title(job.spec.teacher) if job.spec.teacher else ""
-        top1 = f"{job.result.student.top1:.2%}" if job.result else ""
-        table.add_row(
-            job.id,
-            job.name,
-            f"[{STYLES[job.status]}]{job.status}[/]",
-            teacher,
-            title(job.spec.student),
-            job.spec.method.name,
-            f"{job.progress.fraction:.0%}",
-            top1,
-            f"{job.created_at:%Y-%m-%d %H:%M}",
-        )
+    """A line for each job. Ids are never cut: they are what the other commands take."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("id", no_wrap=True)
+    for heading in ("name", "status", "networks", "done", "top-1"):
+        table.add_column(heading)
+    for row in found:
+        teacher = f"{title(row.spec.teacher)} → " if row.spec.teacher else ""
+        top1 = f"{row.result.student.top1:.2%}" if row.result else ""
+        status = f"[{STYLES[row.status]}]{row.status}[/]"
+        networks = f"{teacher}{title(row.spec.student)}"
+        table.add_row(row.id, row.name, status, networks, f"{row.progress.fraction:.0%}", top1)
     return table
 
 

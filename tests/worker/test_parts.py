@@ -183,23 +183,24 @@ def test_a_broker_that_is_down_loses_no_job(tmp_path: Path, caplog: pytest.LogCa
     assert "the broker did not take the message for job_1" in caplog.text
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(database: Database, tmp_path: Path) -> None:
+def test_two_checkpoints_of_a_phase_are_kept_and_a_damaged_one_gives_way(database: Database, tmp_path: Path) -> None:
     storage = open_storage((tmp_path / "files").as_uri())
     lease = claimed(database)
     reporter = Reporter(database, lease, log_limit_bytes=100)
+    stale = []
     for number in (1, 2, 3):
         file = tmp_path / "state"
         file.write_bytes(b"state %d" % number)
         stored = storage.put(f"jobs/job_1/attempts/1/checkpoints/{number}.pt", file)
-        reporter.checkpoint(stored, {"phase": "teacher", "complete": False, "epoch": number, "step": 0})
+        stale += reporter.checkpoint(stored, {"phase": "teacher", "complete": False, "epoch": number, "step": 0})
+    assert stale == ["jobs/job_1/attempts/1/checkpoints/1.pt"]
     (tmp_path / "files/jobs/job_1/attempts/1/checkpoints/3.pt").write_bytes(b"state X")
-    (tmp_path / "files/jobs/job_1/attempts/1/checkpoints/2.pt").unlink()
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     with database.reading() as session:
         newest, rejected = staging.stage_checkpoints(storage, resumable(session, "job_1"), scratch)
-    assert (scratch / "checkpoints" / "teacher.pt").read_bytes() == b"state 1"
-    assert len(rejected) == 2
+    assert (scratch / "checkpoints" / "teacher.pt").read_bytes() == b"state 2"
+    assert len(rejected) == 1
     assert newest is not None
 
 
