@@ -17,10 +17,11 @@ from stillhouse.spec import JobSpec
 from stillhouse.spec.networks import NamedStudent
 from worker.assembly import preprocessing_of
 from worker.engine.data import Dataset
-from worker.engine.evaluate import Evaluation, Footprint, agreement, evaluate, measure, verdict
+from worker.engine.evaluate import Evaluation, Footprint, agreement, evaluate, measure
 from worker.engine.exports import EXPORTS
 from worker.engine.network import Network
 from worker.engine.run import Run
+from worker.engine.verdict import verdict
 from worker.report import render
 from worker.sandbox import Protections
 

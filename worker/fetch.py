@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from worker.child import Emitter
-from worker.engine.data import BUILTIN, store
+from worker.engine.data import store
+from worker.engine.data.builtin import BUILTIN
 from worker.sandbox import Protections
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
 
 from anyio import to_thread
 from fastapi.sse import format_sse_event
@@ -15,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.db import Database
 from app.jobs import schemas
 from app.tables import Event, Job
+from stillhouse.spec.reasons import TERMINAL
 
 logger = logging.getLogger(__name__)
 
@@ -23,28 +25,36 @@ _PING_SECONDS = 15.0
 _BATCH = 200
 
 
+@dataclass(eq=False)
+class _Follower:
+    """One stream: how far it has come, and what wakes it."""
+
+    seq: int
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Tailer:
-    """Wakes the followers of a job when it has a new event."""
+    """Wakes the followers of a job when it has a new event, or is gone."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._followers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._followers: defaultdict[str, set[_Follower]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
 
     async def follow(self, job_id: str, after_seq: int) -> AsyncIterator[bytes]:
         """Server-sent events from after ``after_seq`` up to the terminal one, with a ping every 15 s."""
-        news = asyncio.Event()
-        self._followers[job_id].add(news)
+        follower = _Follower(after_seq)
+        self._followers[job_id].add(follower)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look())
         try:
             while True:
-                news.clear()
-                rows = await to_thread.run_sync(self._read, job_id, after_seq)
+                follower.news.clear()
+                rows = await to_thread.run_sync(self._read, job_id, follower.seq)
                 if rows is None:
-                    return  # deleted
+                    return
                 for row in rows:
-                    after_seq = row.seq
+                    follower.seq = row.seq
                     yield format_sse_event(
                         data_str=schemas.event(row).model_dump_json(), event=row.type, id=str(row.seq)
                     )
@@ -53,35 +63,35 @@ class Tailer:
                 if len(rows) == _BATCH:
                     continue
                 try:
-                    await asyncio.wait_for(news.wait(), _PING_SECONDS)
+                    await asyncio.wait_for(follower.news.wait(), _PING_SECONDS)
                 except TimeoutError:
                     yield format_sse_event(comment="ping")
         finally:
-            self._followers[job_id].discard(news)
+            self._followers[job_id].discard(follower)
             if not self._followers[job_id]:
                 del self._followers[job_id]
 
     def _read(self, job_id: str, after_seq: int) -> list[Event] | None:
+        """The next events; None when there will be no more: the job is deleted, or its last event was seen before."""
         with self._database.reading() as session:
-            if session.get(Job, job_id) is None:
-                return None
             newer = select(Event).where(Event.job_id == job_id, Event.seq > after_seq)
-            return list(session.scalars(newer.order_by(Event.seq).limit(_BATCH)))
+            rows = list(session.scalars(newer.order_by(Event.seq).limit(_BATCH)))
+            job = session.get(Job, job_id)
+            over = job is None or (job.status in TERMINAL and not rows)
+            return None if over else rows
 
     async def _look(self) -> None:
         """Until nobody follows: one query for all that are followed."""
-        seen: dict[str, int] = {}
         while self._followers:
             try:
                 newest = await to_thread.run_sync(self._newest, list(self._followers))
             except SQLAlchemyError as error:
                 logger.warning("could not look for events: %s", error)
-                newest = seen
-            for job_id in list(self._followers):
-                if newest.get(job_id) != seen.get(job_id):
-                    for news in self._followers[job_id]:
-                        news.set()
-            seen = newest
+            else:
+                for job_id, followers in self._followers.items():
+                    for follower in followers:
+                        if job_id not in newest or newest[job_id] > follower.seq:
+                            follower.news.set()
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _newest(self, job_ids: Iterable[str]) -> dict[str, int]:

@@ -23,7 +23,7 @@ from worker.catalog import catalog
 from worker.engine.architectures import ARCHITECTURES
 from worker.engine.architectures.layers import build_layers
 from worker.engine.augment import AUGMENTATIONS
-from worker.engine.data import BUILTIN
+from worker.engine.data.builtin import BUILTIN
 from worker.engine.errors import EngineError
 from worker.engine.evaluate import count_flops
 from worker.engine.methods import METHODS

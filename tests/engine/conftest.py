@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from worker.engine.data import BUILTIN, Dataset, ImageSet, RawDataset
+from worker.engine.data import Dataset, ImageSet, RawDataset
+from worker.engine.data.builtin import BUILTIN
 from worker.engine.data.split import split_dataset
 from worker.engine.method import Method
 from worker.engine.methods import METHODS

@@ -10,15 +10,17 @@ import torch
 from tests.engine.conftest import network
 from worker.engine.architectures import ARCHITECTURES
 from worker.engine.augment import augment
-from worker.engine.data import BUILTIN, Dataset, ImageSet, RawDataset, store
+from worker.engine.data import Dataset, ImageSet, RawDataset, store
+from worker.engine.data.builtin import BUILTIN
 from worker.engine.data.split import split_dataset
 from worker.engine.errors import ArchitectureError, EmptySplit, PrecisionUnavailable
-from worker.engine.evaluate import Evaluation, agreement, count_flops, evaluate, measure, verdict
+from worker.engine.evaluate import Evaluation, agreement, count_flops, evaluate, measure
 from worker.engine.exports import EXPORTS
 from worker.engine.network import Preprocessing, build_network
 from worker.engine.optim import Constant, Cosine, MultiStep
 from worker.engine.precision import resolve
 from worker.engine.random import derive, permutation, uniform_integers
+from worker.engine.verdict import verdict
 
 CPU = torch.device("cpu")
 
@@ -175,6 +177,18 @@ def test_the_verdict_is_an_exact_paired_test() -> None:
     assert (same.outcome, same.p_value) == ("no_difference", pytest.approx(0.5))
     assert verdict([judged("x" * 20)], [judged("x" * 20)], labels).p_value == 1
     assert agreement(judged("xx.."), judged("x.x.")) == 0.5
+
+
+def test_over_several_seeds_the_spread_between_them_decides() -> None:
+    labels = torch.ones(20, dtype=torch.long)
+    steady = [judged("x" * count + "." * (20 - count)) for count in (15, 16, 15)]
+    controls = [judged("x" * count + "." * (20 - count)) for count in (10, 11, 10)]
+    assert verdict(steady, controls, labels).outcome == "better"
+    luck = [judged("x" * count + "." * (20 - count)) for count in (18, 3, 16)]
+    lucky = verdict(luck, controls, labels)
+    assert lucky.outcome == "no_difference"
+    assert "over 3 seeds" in lucky.sentence
+    assert verdict(controls, controls, labels).p_value == 1
 
 
 def test_equal_weights_export_to_equal_bytes(tmp_path: Path) -> None:

@@ -1,15 +1,11 @@
-"""What a network is worth: accuracy in fp32, size, speed, and an honest comparison of two."""
+"""What a network is worth: accuracy in fp32, size, speed."""
 
 from __future__ import annotations
 
 import copy
-import math
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +17,6 @@ from worker.engine.network import Network
 
 _BATCH = 512
 _WARM_UP, _TIMED = 5, 30
-_SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -107,48 +102,3 @@ def _latency(network: Network) -> float:
 def agreement(one: Evaluation, other: Evaluation) -> float:
     """Share of images on which two networks name the same class."""
     return float((one.predictions == other.predictions).double().mean())
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether the student is better than its control."""
-
-    outcome: Literal["better", "worse", "no_difference"]
-    difference: float
-    """Of mean top-1, student less control."""
-    p_value: float
-    sentence: str
-
-
-def verdict(students: Sequence[Evaluation], controls: Sequence[Evaluation], labels: Tensor) -> Verdict:
-    """McNemar's exact test (1947) on images that one of the pair gets right and the other wrong.
-
-    Pairs share a seed; the discordant images of several seeds are pooled.
-    """
-    won = lost = 0
-    for student, control in zip(students, controls, strict=True):
-        right, control_right = student.predictions == labels, control.predictions == labels
-        won += int((right & ~control_right).sum())
-        lost += int((control_right & ~right).sum())
-    difference = statistics.fmean(s.top1 for s in students) - statistics.fmean(c.top1 for c in controls)
-    p_value = _two_sided_binomial(won, lost)
-    outcome: Literal["better", "worse", "no_difference"] = "no_difference"
-    if p_value < _SIGNIFICANT and won != lost:
-        outcome = "better" if won > lost else "worse"
-    words = {
-        "better": "Distillation helped",
-        "worse": "Distillation did harm",
-        "no_difference": "No clear difference",
-    }
-    sentence = (
-        f"{words[outcome]}: the student is {difference * 100:+.2f} points from its control; it alone is right on {won} "
-        f"test images and the control alone on {lost} (exact McNemar test, p = {p_value:.3g})."
-    )
-    return Verdict(outcome, difference, p_value, sentence)
-
-
-def _two_sided_binomial(won: int, lost: int) -> float:
-    """The chance of a split at least as uneven when both sides are equally likely."""
-    total = won + lost
-    tail = sum(math.comb(total, k) for k in range(min(won, lost) + 1))
-    return min(1.0, float(Fraction(2 * tail, 2**total)))

@@ -97,5 +97,7 @@ def _residual(layer: Mapping[str, Any], shape: Shape, classes: int) -> tuple[nn.
     if out == shape:
         return Residual(branch, nn.Identity()), out
     stride = -(-shape[1] // out[1])
+    if tuple((side - 1) // stride + 1 for side in shape[1:]) != out[1:]:  # adding would broadcast, or fail later
+        raise ValueError(f"no strided 1x1 shortcut turns {shape} into {out}")
     projection = nn.Conv2d(shape[0], out[0], 1, stride=stride, bias=False)
     return Residual(branch, nn.Sequential(projection, nn.BatchNorm2d(out[0]))), out
