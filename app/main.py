@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from app import openapi, problems
 from app.accounts import router as accounts
@@ -39,6 +39,7 @@ def create_app(settings: Settings, *, doorbell: Doorbell | None = None) -> FastA
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
         lifespan=_lifespan,
+        dependencies=[Depends(openapi.only_described_parameters)],
     )
     app.state.services = Services(
         settings=settings,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 
+from app.errors import Invalid
+from app.examples import EXAMPLES
 from app.problems import MEDIA_TYPE
 from stillhouse.resources import FieldError, Problem
 
@@ -34,11 +36,36 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for model in (FieldError, Problem):
             schemas[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas[model.__name__].pop("$defs", None)
+        for name, example in EXAMPLES.items():
+            schemas[name]["examples"] = [example]
         for path, methods in document["paths"].items():
             for operation in methods.values():
+                for parameter in operation.get("parameters", ()):
+                    parameter["schema"] = _without_null(parameter["schema"])
                 _add_errors(operation, _ERRORS if path not in _OPEN else {500: _ERRORS[500]})
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter may be left out; it cannot be null, as FastAPI has it for ``X | None``."""
+    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
+    if len(choices) != 1:
+        return schema
+    return {**choices[0], **{key: value for key, value in schema.items() if key != "anyOf"}}
+
+
+def only_described_parameters(request: Request) -> None:
+    """Refuse a query parameter that the description does not name: a misspelt filter would silently filter nothing."""
+    operation = request.app.openapi()["paths"][request.scope["route"].path][request.method.lower()]
+    known = [parameter for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
+    plain = {parameter["name"] for parameter in known if parameter.get("style") != "deepObject"}
+    deep = tuple(f"{parameter['name']}[" for parameter in known if parameter.get("style") == "deepObject")
+    for name in request.query_params:
+        if name not in plain and not (deep and name.startswith(deep) and name.endswith("]")):
+            offered = sorted(plain | {f"{prefix}…]" for prefix in deep})
+            takes = f"this one takes {', '.join(offered)}" if offered else "this one takes none"
+            raise Invalid(f"no query parameter is called {name!r}; {takes}", code="unknown_parameter")
 
 
 def _add_errors(operation: dict[str, Any], errors: dict[int, str]) -> None:

@@ -59,7 +59,17 @@ def create_job(
     return schemas.job(created.job, caller.project)
 
 
-@router.get("")
+_METADATA = {
+    "name": "metadata",
+    "in": "query",
+    "style": "deepObject",
+    "explode": True,
+    "description": "All of these pairs, each as metadata[key]=value.",
+    "schema": {"type": "object", "additionalProperties": {"type": "string", "maxLength": 512}},
+}
+
+
+@router.get("", openapi_extra={"parameters": [_METADATA]})
 def list_jobs(  # noqa: PLR0913, PLR0917  # each is a documented query parameter
     request: Request,
     caller: Reader,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import event
@@ -9,7 +12,9 @@ from sqlalchemy.exc import OperationalError
 
 from app.config import Settings
 from app.db import Database
+from app.health import router as health
 from app.main import create_app
+from stillhouse import resources
 from tests.app.conftest import SPEC, RecordingDoorbell, bearer, make_key, submit
 
 OPEN = {"/healthz", "/readyz", "/openapi.json"}
@@ -81,6 +86,7 @@ def test_every_error_is_a_problem_with_the_requests_id(client: TestClient) -> No
         ),
         (client.post("/v1/jobs", json=[1]), 422, "invalid_spec"),
         (client.get("/v1/jobs?limit=0"), 422, "invalid_spec"),
+        (client.get("/v1/jobs?stauts=queued"), 422, "unknown_parameter"),
         (client.get("/v1/jobs?cursor=nonsense"), 422, "invalid_cursor"),
         (client.get("/v1/catalog/secrets"), 422, "invalid_spec"),
     ]
@@ -145,3 +151,21 @@ def test_the_description_names_every_answer(client: TestClient) -> None:
             for status, answer in operation["responses"].items():
                 assert status in ("204", "304") or answer.get("content"), (method, path, status)
     assert document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+
+
+def test_every_answer_has_an_example_that_its_model_takes(client: TestClient) -> None:
+    schemas = openapi(client)["components"]["schemas"]
+    answered = {
+        reference.rsplit("/", 1)[1]
+        for item in openapi(client)["paths"].values()
+        for operation in item.values()
+        for answer in operation["responses"].values()
+        for reference in re.findall(r"#/components/schemas/\w+", json.dumps(answer))
+    }
+    for name in answered:
+        if name.startswith("Page_"):
+            continue  # a list of what has its own
+        (example,) = schemas[name]["examples"]
+        model = getattr(resources, name, None) or getattr(health, name)
+        model.model_validate_json(json.dumps(example))
+        assert set(example) <= set(schemas[name]["properties"]), name
