@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-slow check catalog format clean
+.PHONY: help install demo test test-slow check catalog docs format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -36,6 +36,9 @@ check: install ## lint, types, import contracts, duplicate and dead code
 
 catalog: install ## write the architectures' figures from the engine into the spec package
 	$(BIN)/python -m worker.catalog
+
+docs: install ## write the reference pages from the code
+	$(BIN)/python -m docs.generate
 
 format: install ## let ruff lay the code out
 	$(BIN)/ruff check --fix .

@@ -13,16 +13,21 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="STILLHOUSE_", frozen=True, extra="ignore")
 
-    data_dir: Path = Field(default_factory=lambda: Path.home() / ".stillhouse")
+    data_dir: Path = Field(
+        default_factory=lambda: Path.home() / ".stillhouse",
+        description="Scratch, data sets and, embedded, everything else; by default `~/.stillhouse`.",
+    )
     datasets_dir: Path | None = Field(
         default=None, description="Where built-in data sets lie; else they are downloaded."
     )
-    database_url: str = ""
-    broker_url: str = ""
-    storage_url: str = ""
+    database_url: str = Field(default="", description="By default SQLite in the data directory.")
+    broker_url: str = Field(default="", description="Of Celery's broker; by default a folder in the data directory.")
+    storage_url: str = Field(default="", description="Where files live; by default a folder in the data directory.")
 
-    heartbeat_seconds: float = Field(default=10, gt=0)
-    lease_seconds: float = Field(default=60, gt=0)
+    heartbeat_seconds: float = Field(default=10, gt=0, description="How often a worker renews its lease.")
+    lease_seconds: float = Field(
+        default=60, gt=0, description="Without a renewal for so long, the attempt is taken for lost."
+    )
     poll_seconds: float = Field(
         default=2, gt=0, description="How often a free worker looks for a job whose message was lost."
     )

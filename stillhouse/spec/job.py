@@ -31,10 +31,14 @@ class JobSpec(SpecModel):
     control: bool = Field(
         default=True, description="Also train the same student without a teacher, from the same weights."
     )
-    export: list[Literal["safetensors"]] = Field(default=["safetensors"], min_length=1, max_length=8)
+    export: list[Literal["safetensors"]] = Field(
+        default=["safetensors"], min_length=1, max_length=8, description="Forms in which the student is served."
+    )
     resources: Resources = Field(default_factory=Resources)
-    tags: list[Label] = Field(default=[], max_length=32)
-    metadata: dict[Label, Annotated[str, Field(max_length=512)]] = Field(default={}, max_length=32)
+    tags: list[Label] = Field(default=[], max_length=32, description="To find the job by.")
+    metadata: dict[Label, Annotated[str, Field(max_length=512)]] = Field(
+        default={}, max_length=32, description="Your own pairs, kept and searchable."
+    )
 
     @model_validator(mode="after")
     def _teacher_fits_method(self) -> JobSpec:

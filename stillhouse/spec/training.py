@@ -9,14 +9,19 @@ from pydantic import Field, model_validator
 from stillhouse.spec.base import Duration, Label, SpecModel
 
 LearningRate = Annotated[float, Field(gt=0, le=100, description="Base learning rate.")]
-Decay = Annotated[float, Field(ge=0, le=1)]
-Beta = Annotated[float, Field(ge=0, lt=1)]
-Epochs = Annotated[int, Field(ge=1, le=100_000)]
-BatchSize = Annotated[int, Field(ge=2, le=65_536)]
-Augmentation = Literal["none", "crop", "crop-flip"]
+Decay = Annotated[float, Field(ge=0, le=1, description="Weight decay.")]
+Beta = Annotated[float, Field(ge=0, lt=1, description="Decay of a running mean of gradients or of their squares.")]
+Epochs = Annotated[int, Field(ge=1, le=100_000, description="Passes over the training split.")]
+BatchSize = Annotated[int, Field(ge=2, le=65_536, description="Images of one step.")]
+Augmentation = Annotated[
+    Literal["none", "crop", "crop-flip"],
+    Field(description="crop pads by an eighth of the side and cuts at random; crop-flip also mirrors every other."),
+]
 
 
 class SGD(SpecModel):
+    """Stochastic gradient descent with momentum."""
+
     name: Literal["sgd"] = "sgd"
     lr: LearningRate = 0.05
     momentum: Beta = 0.9
@@ -25,6 +30,8 @@ class SGD(SpecModel):
 
 
 class Adam(SpecModel):
+    """Kingma, Ba (2015)."""
+
     name: Literal["adam"] = "adam"
     lr: LearningRate = 1e-3
     beta1: Beta = 0.9
@@ -33,6 +40,8 @@ class Adam(SpecModel):
 
 
 class AdamW(SpecModel):
+    """Adam with decoupled weight decay (Loshchilov, Hutter 2019)."""
+
     name: Literal["adamw"] = "adamw"
     lr: LearningRate = 1e-3
     beta1: Beta = 0.9
@@ -44,6 +53,8 @@ Optimizer = Annotated[SGD | Adam | AdamW, Field(discriminator="name")]
 
 
 class Constant(SpecModel):
+    """The base learning rate throughout."""
+
     name: Literal["constant"] = "constant"
 
 
@@ -80,8 +91,10 @@ class Training(SpecModel):
     optimizer: Optimizer = Field(default_factory=SGD)
     schedule: Schedule = Field(default_factory=Constant)
     augmentation: Augmentation = "none"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="auto is bf16 on GPUs that have it, else fp32; reported figures are fp32 always."
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Every random number follows from it.")
     seeds: int = Field(
         default=1, ge=1, le=64, description="Repeats student and control; mean and deviation are reported."
     )
