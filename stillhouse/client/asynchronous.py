@@ -93,20 +93,25 @@ class AsyncClient:
         await self._send(calls.delete(job_id))
 
     async def follow(self, job_id: str, *, after_seq: int = 0) -> AsyncIterator[Event]:
-        silent = 0
+        silent, over = 0, False
         while True:
-            headers = {"Last-Event-ID": str(after_seq)}
+            headers, before = {"Last-Event-ID": str(after_seq)}, after_seq
             try:
                 async with aconnect_sse(self._http, "GET", f"/v1/jobs/{job_id}/events", headers=headers) as source:
                     if not source.response.is_success:
                         await source.response.aread()
                         raise_for(source.response)
                     async for message in source.aiter_sse():
+                        if not message.data:
+                            continue  # a ping; httpx-sse hands it on once an id has been seen
                         event = Event.model_validate_json(message.data)
                         after_seq, silent = event.seq, 0
                         yield event
                         if event.data.get("terminal") is True:
                             return
+                if over and after_seq == before:
+                    return  # the terminal event had been seen before the call
+                over = (await self.get(job_id)).terminal
             except httpx.TransportError as error:
                 if silent >= 8 * CONNECT_ATTEMPTS:
                     raise ConnectionFailed(f"no answer from {self.url}: {error}") from error

@@ -132,20 +132,25 @@ class Client:
 
     def follow(self, job_id: str, *, after_seq: int = 0) -> Iterator[Event]:
         """Events as they happen, up to the terminal one. Goes on by itself after a cut or a server's restart."""
-        silent = 0
+        silent, over = 0, False
         while True:
-            headers = {"Last-Event-ID": str(after_seq)}
+            headers, before = {"Last-Event-ID": str(after_seq)}, after_seq
             try:
                 with connect_sse(self._http, "GET", f"/v1/jobs/{job_id}/events", headers=headers) as source:
                     if not source.response.is_success:
                         source.response.read()
                         raise_for(source.response)
                     for message in source.iter_sse():
+                        if not message.data:
+                            continue  # a ping; httpx-sse hands it on once an id has been seen
                         event = Event.model_validate_json(message.data)
                         after_seq, silent = event.seq, 0
                         yield event
                         if event.data.get("terminal") is True:
                             return
+                if over and after_seq == before:
+                    return  # the terminal event had been seen before the call
+                over = self.get(job_id).terminal
             except httpx.TransportError as error:
                 if silent >= 8 * CONNECT_ATTEMPTS:
                     raise ConnectionFailed(f"no answer from {self.url}: {error}") from error

@@ -64,11 +64,17 @@ def event(seq: int, *, terminal: bool = False) -> dict[str, object]:
     }
 
 
-def stream(*events: dict[str, object], cut: bool = False) -> httpx.Response:
+PING = b": ping\n\n"
+
+
+def stream(*frames: dict[str, object] | bytes, cut: bool = False) -> httpx.Response:
     class Body(httpx.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
-            for item in events:
-                yield f"id: {item['seq']}\nevent: {item['type']}\ndata: {json.dumps(item)}\n\n".encode()
+            for item in frames:
+                if isinstance(item, bytes):
+                    yield item
+                else:
+                    yield f"id: {item['seq']}\nevent: {item['type']}\ndata: {json.dumps(item)}\n\n".encode()
             if cut:
                 raise httpx.ReadError("cut")
 
@@ -141,7 +147,7 @@ def test_following_goes_on_after_the_last_event_seen(connect: Connect) -> None:
         asked.append(request.headers["Last-Event-ID"])
         match len(asked):
             case 1:
-                return stream(event(1), event(2), cut=True)
+                return stream(event(1), PING, event(2), cut=True)
             case 2:
                 raise httpx.ConnectError("restarting")
             case _:
@@ -149,6 +155,15 @@ def test_following_goes_on_after_the_last_event_seen(connect: Connect) -> None:
 
     assert [found.seq for found in connect(handler).follow("job_1")] == [1, 2, 3]
     assert asked == ["0", "2", "2"]
+
+
+def test_following_after_the_last_event_ends(connect: Connect) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/events"):
+            return stream()
+        return httpx.Response(200, json={**JOB, "status": "succeeded", "terminal": True})
+
+    assert list(connect(handler).follow("job_1", after_seq=9)) == []
 
 
 def test_following_a_job_that_is_not_there_is_an_error(connect: Connect) -> None:
