@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvicorn
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import OperationalError
 
 from app import doctor as doctor_module
 from app import serve as serve_module
 from app.accounts import service as accounts
+from app.accounts.schemas import Name
 from app.auth import SCOPES
 from app.config import Settings
 from app.db import Database
-from app.errors import AppError
+from app.failing import CannotStart, mendable
 from app.lifeline import die_with_parent
 from app.main import create_app
 from app.migrate import pending, upgrade
@@ -58,7 +58,7 @@ def api(
     settings = Settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     if pending(settings.database_url):
-        raise serve_module.ServeError("the database is not migrated; run: stillhouse migrate")
+        raise CannotStart("the database is not migrated; run: stillhouse migrate")
     uvicorn.run(create_app(settings), host=host, port=port, fd=fd, log_level="warning", timeout_graceful_shutdown=5)
 
 
@@ -76,7 +76,7 @@ def doctor(*, as_json: Json = False) -> None:
 
 @keys.command("create")
 def create_key(
-    name: Annotated[str, typer.Option()] = "key",
+    name: str = "key",
     project: Annotated[str, typer.Option(help="Made if need be.")] = "default",
     scopes: Annotated[str, typer.Option(help="Separated by commas.")] = "jobs:read,jobs:write",
     *,
@@ -86,6 +86,13 @@ def create_key(
     wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
     if unknown := sorted(set(wanted) - set(SCOPES)):
         raise typer.BadParameter(f"unknown scope {', '.join(unknown)}; choose from {', '.join(SCOPES)}")
+    for option, given in (("--name", name), ("--project", project)):
+        try:
+            TypeAdapter(Name).validate_python(given)
+        except ValidationError as error:
+            raise typer.BadParameter(f"{option}: {error.errors()[0]['msg']}") from error
+    if not wanted:
+        raise typer.BadParameter(f"--scopes is empty; choose from {', '.join(SCOPES)}")
     settings = Settings()
     upgrade(settings.database_url)
     with Database(settings.database_url).transaction() as session:
@@ -117,14 +124,11 @@ def revoke_key(key_id: str) -> None:
 
 
 def main() -> None:
-    """Run a command; what a person can mend is one line on stderr and exit status 1."""
+    """Run a command."""
+    os.umask(0o077)  # what is written here is this user's alone: keys' digests, specs, models
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    try:
+    with mendable():
         cli()
-    except (serve_module.ServeError, AppError, ValidationError, OperationalError, OSError) as error:
-        message = str(error.orig) if isinstance(error, OperationalError) else str(error)
-        print(f"stillhouse: {message}", file=sys.stderr)
-        sys.exit(1)
 
 
 if __name__ == "__main__":

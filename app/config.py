@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
+from urllib.parse import quote
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -52,11 +54,18 @@ class Settings(BaseSettings):
     def _defaults_from_data_dir(values: dict[str, object]) -> dict[str, object]:
         data_dir = Path(str(values.get("data_dir") or Path.home() / ".stillhouse")).expanduser().resolve()
         embedded = {
-            "database_url": f"sqlite:///{data_dir / 'stillhouse.db'}",
-            "broker_url": f"filesystem://{data_dir / 'broker'}",
+            "database_url": f"sqlite:///{quote(str(data_dir / 'stillhouse.db'))}",
+            "broker_url": f"filesystem://{quote(str(data_dir / 'broker'))}",
             "storage_url": (data_dir / "storage").as_uri(),
         }
         return {**values, "data_dir": data_dir, **{key: values.get(key) or url for key, url in embedded.items()}}
+
+    @model_validator(mode="after")
+    def _lease_outlasts_heartbeats(self) -> Self:
+        if self.lease_seconds < 3 * self.heartbeat_seconds:
+            message = "STILLHOUSE_LEASE_SECONDS must be at least three times STILLHOUSE_HEARTBEAT_SECONDS"
+            raise ValueError(f"{message}, else one late heartbeat loses a job")
+        return self
 
     @property
     def queue_names(self) -> tuple[str, ...]:

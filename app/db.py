@@ -15,6 +15,10 @@ from sqlalchemy.orm import Session, sessionmaker
 logger = logging.getLogger(__name__)
 
 
+_POSTGRESQL = {"connect_timeout": 5, "tcp_user_timeout": 15_000, "options": "-c statement_timeout=20000"}
+"""Seconds, and twice milliseconds: a heartbeat must fail, not hang, long before its lease runs out."""
+
+
 class Database:
     """One code base on SQLite and PostgreSQL.
 
@@ -33,7 +37,7 @@ class Database:
         else:
             if parsed.drivername == "postgresql":
                 parsed = parsed.set(drivername="postgresql+psycopg")
-            self.engine = create_engine(parsed, pool_pre_ping=True, pool_recycle=1800)
+            self.engine = create_engine(parsed, pool_pre_ping=True, pool_recycle=1800, connect_args=_POSTGRESQL)
         self._write = sessionmaker(self.engine, expire_on_commit=False)
         self._read = sessionmaker(self.engine.execution_options(reading=True), expire_on_commit=False)
 
@@ -47,7 +51,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A consistent view that takes no write lock; nothing written in it is kept."""
+        """No write lock, and nothing written in it is kept. On PostgreSQL each statement sees its own moment."""
         with self._read() as session:
             yield session
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.auth import Caller, Scope, authenticate, record_use
@@ -15,6 +17,8 @@ from app.config import Settings
 from app.db import Database
 from app.queue import Doorbell
 from app.storage import Storage
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,11 @@ def requires(scope: Scope) -> Callable[..., Caller]:
             accepted, use_is_news = authenticate(session, request.headers.get("Authorization"))
         accepted.require(scope)
         if use_is_news:
-            with given.database.transaction() as session:
-                record_use(session, accepted.key_id)
+            try:
+                with given.database.transaction() as session:
+                    record_use(session, accepted.key_id)
+            except SQLAlchemyError as error:  # a note of a use is not worth a refused request
+                logger.warning("could not note the use of %s: %s", accepted.key_id, error)
         return accepted
 
     return caller

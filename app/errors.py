@@ -7,6 +7,7 @@ AppError
 ├── Conflict        409 conflict, invalid_state
 ├── Invalid         422 invalid_spec: errors that point into the body
 ├── TooLarge        413 too_large
+├── RangeNotSatisfiable  416 range_not_satisfiable
 └── StorageError    507 storage_error: no space, no right to write
 """
 
@@ -50,6 +51,10 @@ class Invalid(AppError):
 
 class TooLarge(AppError):
     status, code, title = 413, "too_large", "Request body too large"
+
+
+class RangeNotSatisfiable(AppError):
+    status, code, title = 416, "range_not_satisfiable", "Range not satisfiable"
 
 
 class StorageError(AppError):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
 from stillhouse.resources import Problem
+
+logger = logging.getLogger(__name__)
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _HEADERS = (
@@ -35,8 +38,12 @@ class RequestGuard:
         request_id = given.decode() if _SANE_ID.fullmatch(given) else f"req_{str(ULID()).lower()}"
         scope.setdefault("state", {})["request_id"] = request_id
 
+        started = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 present = {name for name, _ in message["headers"]}
                 closing = [(name, value) for name, value in _HEADERS if name not in present]
                 message["headers"] = [*message["headers"], *closing, (b"x-request-id", request_id.encode())]
@@ -44,7 +51,11 @@ class RequestGuard:
 
         body = await self._body(headers, receive)
         if body is None:
-            await _too_large(request_id, self.body_limit, send_with_headers)
+            detail = f"the body may hold at most {self.body_limit} bytes; send a smaller spec"
+            problem = Problem(
+                title="Request body too large", status=413, detail=detail, code="too_large", request_id=request_id
+            )
+            await _answer(problem, send_with_headers)
             return
         sent = False
 
@@ -55,7 +66,15 @@ class RequestGuard:
             sent = True
             return {"type": "http.request", "body": body, "more_body": False}
 
-        await self.app(scope, replay, send_with_headers)
+        try:
+            await self.app(scope, replay, send_with_headers)
+        except Exception:
+            logger.exception("request %s failed", request_id)
+            if started:
+                raise  # the answer is cut; nothing else can be said in it
+            detail = "a defect in the service; its log holds the details under this request_id"
+            problem = Problem(title="Internal error", status=500, detail=detail, code="internal", request_id=request_id)
+            await _answer(problem, send_with_headers)
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The whole body, or None once it is larger than the limit, declared or not."""
@@ -75,10 +94,8 @@ class RequestGuard:
         return body
 
 
-async def _too_large(request_id: str, limit: int, send: Send) -> None:
-    detail = f"the body may hold at most {limit} bytes; send a smaller spec"
-    answer = Problem(title="Request body too large", status=413, detail=detail, code="too_large", request_id=request_id)
-    body = json.dumps(answer.model_dump()).encode()
+async def _answer(problem: Problem, send: Send) -> None:
+    body = json.dumps(problem.model_dump()).encode()
     headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -20,6 +20,7 @@ _ERRORS = {
     405: "Not with this method",
     409: "Not in this state",
     413: "The body is too large",
+    415: "The body is not declared as JSON",
     422: "A field or parameter is not as it must be",
     500: "A defect in the service",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +14,6 @@ from starlette.exceptions import HTTPException
 from app.errors import AppError
 from stillhouse.resources import FieldError, Problem
 from stillhouse.spec.pointers import pointer
-
-logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -31,11 +28,14 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        if isinstance(error.body, bytes):
+            message = "send JSON with Content-Type: application/json"
+            return problem(request, 415, "unsupported_media_type", "Unsupported media type", message)
         if any(found["type"] == "json_invalid" for found in error.errors()):
             message = str(error.errors()[0].get("ctx", {}).get("error", "not JSON"))
             return problem(request, 400, "malformed_json", "Malformed JSON", f"the body is not valid JSON: {message}")
         errors = [field_error(found, error.body) for found in error.errors()]
-        detail = "; ".join(f"{found.pointer or 'body'}: {found.message}" for found in errors[:5])
+        detail = "; ".join(f"{found.pointer}: {found.message}".removeprefix(": ") for found in errors[:5])
         return problem(request, 422, "invalid_spec", "Invalid request", detail, errors)
 
     @app.exception_handler(HTTPException)
@@ -43,13 +43,9 @@ def install(app: FastAPI) -> None:
         title = http.HTTPStatus(error.status_code).phrase
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
         detail = f"{request.method} {request.url.path}: {title.lower()}"
+        if error.status_code == 400:  # FastAPI's word for a body that it could not even decode
+            code, title, detail = "malformed_json", "Malformed JSON", "the body is not valid JSON in UTF-8"
         return problem(request, error.status_code, code, title, detail, headers=dict(error.headers or {}))
-
-    @app.exception_handler(Exception)
-    def unexpected(request: Request, error: Exception) -> JSONResponse:
-        logger.error("request %s failed", request.state.request_id, exc_info=error)
-        detail = "a defect in the service; its log holds the details under this request_id"
-        return problem(request, 500, "internal", "Internal error", detail)
 
 
 def problem(

@@ -9,7 +9,7 @@ from pathlib import Path
 from queue import Empty
 from time import monotonic_ns
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import kombu.transport
 from celery import Celery
@@ -69,7 +69,7 @@ def create_celery(settings: Settings) -> Celery:
     broker = settings.broker_url
     options: dict[str, object] = {"socket_timeout": 5, "socket_connect_timeout": 5, "socket_keepalive": True}
     if url.scheme == "filesystem":
-        broker, options = "stillhouse-filesystem://localhost", _folders(Path(url.path))
+        broker, options = "stillhouse-filesystem://localhost", _folders(Path(unquote(url.path)))
     celery = Celery("stillhouse", broker=broker, set_as_current=False)
     celery.conf.update(
         broker_transport_options=options,

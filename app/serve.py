@@ -19,22 +19,22 @@ from types import FrameType
 from typing import IO
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.accounts.service import bootstrap
 from app.config import Settings
 from app.db import Database
+from app.failing import CannotStart
 from app.lifecycle.upkeep import release
 from app.migrate import upgrade
+from app.storage import open_storage
 from app.tables import ApiKey
 
 logger = logging.getLogger(__name__)
 
 _STOP_SECONDS = 60
 _RESTART_PAUSE_SECONDS = 1.0
-
-
-class ServeError(Exception):
-    """Why the service cannot start: a sentence that names the remedy."""
+_QUICK_DEATH_SECONDS = 5.0
 
 
 @dataclass
@@ -47,9 +47,12 @@ class Part:
     pass_fds: tuple[int, ...] = ()
     process: subprocess.Popen[bytes] | None = None
     lifelines: list[int] = field(default_factory=list)
+    started: float = 0.0
+    quick_deaths: int = 0
 
     def start(self) -> None:
         """Start it, holding the pipe whose end it dies with."""
+        self.started = time.monotonic()
         for old in self.lifelines:
             os.close(old)
         reading, writing = os.pipe()
@@ -69,6 +72,12 @@ class Part:
         logger.error("%s ended with status %s; starting it again", self.name, self.process.returncode)
         return True
 
+    def pause(self) -> float:
+        """Seconds to wait before the next start: more after each death that came soon, at most half a minute."""
+        quick = time.monotonic() - self.started < _QUICK_DEATH_SECONDS
+        self.quick_deaths = self.quick_deaths + 1 if quick else 0
+        return float(min(_RESTART_PAUSE_SECONDS * 2 ** max(self.quick_deaths - 3, 0), 30.0))
+
     def ask_to_stop(self) -> None:
         """Ask it to end."""
         if self.process is not None and self.process.poll() is None:
@@ -85,10 +94,10 @@ class Part:
 
 
 def serve(settings: Settings, *, host: str, port: int) -> int:
-    """Run until SIGTERM or SIGINT. Raises ServeError for what a person can mend."""
+    """Run until SIGTERM or SIGINT. Raises CannotStart for what a person can mend."""
     with _locked(settings.data_dir), _listening(host, port) as listener:
         name = _instance_name(settings.data_dir)
-        url = f"http://{host}:{listener.getsockname()[1]}"
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         _prepare(settings, owner=name, url=url)
         environment = {
             **os.environ,
@@ -119,8 +128,8 @@ def _supervise(settings: Settings, parts: list[Part], *, owner: str) -> None:
             if not part.ended():
                 continue
             if part.name == "worker":
-                release(database, owner=owner, max_losses=settings.max_losses)
-            stop.wait(_RESTART_PAUSE_SECONDS)
+                _release(settings, database, owner)
+            stop.wait(part.pause())
             if not stop.is_set():
                 part.start()
     for part in parts:
@@ -131,8 +140,17 @@ def _supervise(settings: Settings, parts: list[Part], *, owner: str) -> None:
     database.dispose()
 
 
+def _release(settings: Settings, database: Database, owner: str) -> None:
+    """End the leases of the worker that died; when the database does not answer they run out by themselves."""
+    try:
+        release(database, owner=owner, max_losses=settings.max_losses)
+    except SQLAlchemyError as error:
+        logger.warning("could not end the leases of a dead worker; they will run out: %s", error)
+
+
 def _prepare(settings: Settings, *, owner: str, url: str) -> None:
-    """Migrate, end the leases of this directory's dead worker, make the admin key on the first start."""
+    """Look at the storage, migrate, end the dead worker's leases, make the admin key on the first start."""
+    open_storage(settings.storage_url)
     upgrade(settings.database_url)
     database = Database(settings.database_url)
     release(database, owner=owner, max_losses=settings.max_losses)
@@ -159,7 +177,7 @@ def _locked(data_dir: Path) -> Iterator[IO[str]]:
         file = (data_dir / "lock").open("a+")
     except OSError as error:
         remedy = "choose another with --data-dir, or mend its rights"
-        raise ServeError(f"cannot write to the data directory {data_dir}: {error.strerror}; {remedy}") from error
+        raise CannotStart(f"cannot write to the data directory {data_dir}: {error.strerror}; {remedy}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -167,7 +185,7 @@ def _locked(data_dir: Path) -> Iterator[IO[str]]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             remedy = "stop that one, or choose another directory with --data-dir"
-            raise ServeError(f"{data_dir} is in use by another serve (process {holder}); {remedy}") from error
+            raise CannotStart(f"{data_dir} is in use by another serve (process {holder}); {remedy}") from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -182,7 +200,9 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         try:
             listener.bind((host, port))
         except OSError as error:
-            raise ServeError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
+            raise CannotStart(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
+            ) from error
         listener.listen(128)
         listener.set_inheritable(True)
         yield listener

@@ -30,8 +30,8 @@ class Stored:
 class Storage(Protocol):
     """The narrow interface to the outside."""
 
-    def put(self, key: str, source: Path) -> Stored:
-        """Copy a file in, durably, and say what arrived. Raises StorageError."""
+    def put(self, key: str, source: BinaryIO) -> Stored:
+        """Copy an open file in, durably, and say what arrived. Raises StorageError."""
 
     def fetch(self, key: str, target: Path) -> Stored:
         """Copy a file out and say what left. Raises FileNotFoundError, StorageError."""
@@ -56,13 +56,13 @@ class LocalStorage:
         except OSError as error:
             raise _failure("create", root, error) from error
 
-    def put(self, key: str, source: Path) -> Stored:
+    def put(self, key: str, source: BinaryIO) -> Stored:
         target = self._path(key)
         draft = target.with_name(f".{uuid.uuid4().hex}.part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with source.open("rb") as reading, draft.open("xb") as writing:
-                stored = _copy(reading, writing, key)
+            with draft.open("xb") as writing:
+                stored = _copy(source, writing, key)
                 writing.flush()
                 os.fsync(writing.fileno())
             draft.rename(target)

@@ -48,7 +48,8 @@ def main() -> None:
             runs=runs,
             settled=settled,
             protections=Protections(),
-            on_export=lambda: None,
+            on_stage=lambda _stage: None,
+            on_evaluated=lambda: None,
         )
     print(time.monotonic() - began)
 

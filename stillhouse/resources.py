@@ -59,7 +59,7 @@ class Result(Resource):
     agreement: float | None = Field(
         None, description="Share of test images on which student and teacher name the same class."
     )
-    verdict: str = Field(description="Whether distillation helped, in one sentence, by an exact paired test.")
+    verdict: str = Field(description="Whether distillation helped, in one sentence, by a paired test.")
 
 
 class Job(Resource):

@@ -13,8 +13,10 @@ from celery.platforms import SecurityWarning
 
 from app.config import Settings
 from app.db import Database
+from app.failing import CannotStart, mendable
 from app.lifecycle.claim import Worker
 from app.lifeline import die_with_parent
+from app.migrate import pending
 from app.queue import create_celery
 from app.storage import open_storage
 from worker.supervisor import Supervisor
@@ -31,6 +33,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
     settings = Settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    if pending(settings.database_url):
+        raise CannotStart("the database is not migrated; run: stillhouse migrate")
     host = socket.gethostname()
     name = settings.worker_name or f"{host}-{os.getpid()}"
     worker = Worker(name=name, host=host, devices=_devices(), queues=settings.queue_names)
@@ -66,4 +70,6 @@ def _devices() -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    main()
+    os.umask(0o077)  # scratch folders hold users' files
+    with mendable():
+        main()

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import selectors
 import signal
 import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +14,18 @@ from app.errors import StorageError
 from app.lifecycle.lease import Lease, LeaseLost, held
 from app.lifecycle.settle import end
 from app.storage import Storage
+from app.tables import Checkpoint
 from stillhouse.spec.reasons import REASONS
 from worker import staging
+from worker.handover import PHASE, Handover, Untrustworthy
 from worker.heartbeat import Heartbeat
+from worker.patience import insist
 from worker.publish import publish
 from worker.reporter import Reporter, resumable, run_seconds
 from worker.sandbox import Child, spawn
+from worker.watch import Ending, Watch
 
 logger = logging.getLogger(__name__)
-
-EXIT_STOPPED = 75
-"""EX_TEMPFAIL: the child has stopped at a checkpoint because it was asked to."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How an attempt came to its end: a result to publish, or a reason from the table."""
-
-    reason: str | None
-    detail: str | None = None
-    exit: int | None = None
-    result: dict[str, Any] | None = None
 
 
 class Attempt:
@@ -62,52 +47,65 @@ class Attempt:
         self.draining = draining
         self.lease = lease
         self.scratch = scratch
-        self.reporter = Reporter(self.database, lease, log_limit_bytes=self.settings.log_limit_bytes)
+        self.outbox = Handover(scratch / "outbox")
+        self.beat = Heartbeat(
+            database,
+            lease,
+            every=settings.heartbeat_seconds,
+            lease_seconds=settings.lease_seconds,
+            on_lost=self._kill_child,
+        )
+        self.reporter = Reporter(database, lease, log_limit_bytes=settings.log_limit_bytes, lost=lambda: self.beat.lost)
         self.child: Child | None = None
-        self.reported: Ending | None = None
-        self.last_sign = time.monotonic()
+        self.failed: Ending | None = None
+        self.result: dict[str, Any] | None = None
 
     def run(self) -> None:
         """Stage, train, publish; whatever goes wrong becomes a reason on the row. Raises LeaseLost."""
-        beat = Heartbeat(
-            self.database,
-            self.lease,
-            every=self.settings.heartbeat_seconds,
-            lease_seconds=self.settings.lease_seconds,
-            on_lost=self._kill_child,
-        )
-        with beat:
+        with self.beat:
             try:
-                ending = self._work(beat)
-                if ending.result is not None:
-                    self._publish(ending.result)
+                ending = self._work()
+                if ending.reason is None:
+                    self._publish()
                     return
-            except StorageError as error:
+            except LeaseLost:
+                raise
+            except (StorageError, OSError) as error:
                 ending = Ending("storage_error", str(error))
-            except staging.DownloadFailed as error:
-                ending = Ending("download_failed", str(error))
-            self.reporter.flush(force=True)
+            except Exception as error:
+                logger.exception("%s attempt %d failed", self.lease.job_id, self.lease.attempt)
+                ending = Ending("internal", f"{type(error).__name__}: {error}")
+            self._end(ending)
+        logger.info("%s attempt %d ended: %s", self.lease.job_id, self.lease.attempt, ending.reason)
+
+    def _end(self, ending: Ending) -> None:
+        self.reporter.flush(force=True)
+
+        def write() -> None:
             with self.database.transaction() as session:
-                job = held(session, self.lease)
                 end(
                     session,
-                    job,
+                    held(session, self.lease),
                     reason=ending.reason or "internal",
                     detail=ending.detail,
                     exit_=ending.exit,
                     max_losses=self.settings.max_losses,
                 )
-        logger.info("%s attempt %d ended: %s", self.lease.job_id, self.lease.attempt, ending.reason)
 
-    def _work(self, beat: Heartbeat) -> Ending:
+        insist(write, lost=lambda: self.beat.lost)
+
+    def _work(self) -> Ending:
         self.reporter.stage("staging")
-        with self.database.transaction() as session:
-            job = held(session, self.lease)
-            spec, plan, found = job.spec, job.plan, resumable(session, job.id)
-            limit = spec["resources"]["max_runtime"]
-            allowed = None if limit is None else limit - run_seconds(session, job)
-        deadline = None if allowed is None else time.monotonic() + allowed
-        staging.stage_dataset(self.settings, spec["dataset"]["id"], self.scratch)
+        spec, plan, found, spent = insist(self._read, lost=lambda: self.beat.lost)
+        limit = spec["resources"]["max_runtime"]
+        watch = Watch(self.settings, self.beat, self.draining, allowed_seconds=None if limit is None else limit - spent)
+        name = spec["dataset"]["id"]
+        if not staging.is_kept(self.settings, name):
+            ending = self._run_child(watch, staging.start_fetching(self.settings, name, self.scratch))
+            if ending.reason is not None:
+                return ending
+            staging.keep(self.settings, name, self.scratch)
+        staging.stage_dataset(self.settings, name, self.scratch)
         resumed_from, rejected = staging.stage_checkpoints(self.storage, found, self.scratch)
         for sentence in rejected:
             self.reporter.event("job.warning", {"message": sentence})
@@ -115,64 +113,37 @@ class Attempt:
         staging.write_plan(self.scratch, {"spec": spec, "settled": plan, **pace})
         for folder in ("outbox", "bundle"):
             (self.scratch / folder).mkdir()
-        self.child = spawn("train", folder=self.scratch, network=False)
+        child = spawn("train", folder=self.scratch, network=False)
+        ending = self._run_child(watch, child, resumed_from=resumed_from)
+        if ending.reason is None and self.result is None:
+            return Ending("internal", "the training process ended without a result", ending.exit)
+        return ending
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, list[Checkpoint]], float]:
+        with self.database.transaction() as session:
+            job = held(session, self.lease)
+            return job.spec, job.plan, resumable(session, job.id), run_seconds(session, job)
+
+    def _run_child(self, watch: Watch, child: Child, *, resumed_from: str | None = None) -> Ending:
+        """Watch a child to its end. What it said of its own failure counts for more than how it ended."""
+        self.child = child
         try:
-            self.reporter.started(self.child.process.pid, resumed_from)
-            return self._watch(self.child, beat, deadline)
+            self.reporter.started(child.process.pid, resumed_from)
+            ending = watch.until_ended(child, relay=self._relay, output=self.reporter.output, tick=self.reporter.flush)
         finally:
-            child, self.child = self.child, None
+            self.child = None
             child.close()
-
-    def _watch(self, child: Child, beat: Heartbeat, deadline: float | None) -> Ending:
-        """Relay what the child says until it has ended; ask it to stop, and make it, where needed."""
-        stop: Ending | None = None
-        asked_at = 0.0
-        self.last_sign = time.monotonic()
-        for line in _events_and_output(child, self.reporter):
-            if beat.lost:
-                raise LeaseLost
-            if line:
-                self.last_sign = time.monotonic()
-                self._relay(json.loads(line))
-            self.reporter.flush()
-            moment = time.monotonic()
-            if stop is None:
-                stop = self._why_stop(beat, deadline)
-                if stop is not None:
-                    asked_at = moment
-                    child.signal_group(signal.SIGKILL if stop.reason == "stalled" else signal.SIGTERM)
-            elif moment - asked_at > self.settings.stop_grace_seconds:
-                child.signal_group(signal.SIGKILL)
-        if beat.lost:
-            raise LeaseLost
-        return self._classify(child.process.wait(), stop)
-
-    def _why_stop(self, beat: Heartbeat, deadline: float | None) -> Ending | None:
-        if beat.status != "running":
-            return Ending("drained")  # the job's own stop_reason decides where it ends up
-        if self.draining.is_set():
-            return Ending("drained")
-        if deadline is not None and time.monotonic() > deadline:
-            return Ending("max_runtime", "the job ran for longer than resources.max_runtime")
-        if time.monotonic() - self.last_sign > self.settings.stall_seconds:
-            return Ending("stalled", f"the training process gave no sign for {self.settings.stall_seconds:.0f} s")
-        return None
-
-    def _classify(self, status: int, stop: Ending | None) -> Ending:
-        if self.reported is not None and (status == 0 or self.reported.result is None):
-            return Ending(self.reported.reason, self.reported.detail, status, self.reported.result)
-        if stop is not None:
-            return Ending(stop.reason, stop.detail, status)
-        if status == EXIT_STOPPED:
-            return Ending("drained", None, status)
-        how = f"signal {-status} ({signal.Signals(-status).name})" if status < 0 else f"exit status {status}"
-        return Ending("worker_lost", f"the training process ended with {how}", status)
+        if self.failed is not None:
+            return Ending(self.failed.reason, self.failed.detail, ending.exit)
+        if self.result is not None and ending.exit == 0:
+            return Ending(None, None, 0)  # it was done before it could be stopped
+        return ending
 
     def _relay(self, event: dict[str, Any]) -> None:
         kind = event.pop("event")
         match kind:
             case "stage":
-                self.reporter.stage(event["stage"])
+                self.reporter.stage(str(event["stage"])[:32])
             case "plan":
                 self.reporter.plan(event)
             case "progress":
@@ -182,58 +153,45 @@ class Attempt:
             case "checkpoint":
                 self._keep_checkpoint(event)
             case "result":
-                self.reported = Ending(None, result=event["result"])
+                self.result = event["result"]
             case "failed":
                 known = event["reason"] if event["reason"] in REASONS else "internal"
-                self.reported = Ending(known, event["detail"])
+                self.failed = Ending(known, str(event["detail"]))
             case "alive":
                 pass
-            case _:  # epoch_finished, warning: told to clients as they are
+            case "epoch_finished" | "warning":
                 self.reporter.event(f"job.{kind}", event)
+            case _:
+                raise Untrustworthy(f"the child said {kind[:40]!r}, which no child says")
 
     def _keep_checkpoint(self, event: dict[str, Any]) -> None:
         """Store the file, then its row. A full disk costs this checkpoint only: the one before stays."""
-        file = self.scratch / "outbox" / event["file"]
-        key = f"jobs/{self.lease.job_id}/attempts/{self.lease.attempt}/checkpoints/{event['file']}"
-        try:
-            for stale in self.reporter.checkpoint(self.storage.put(key, file), event):
-                self.storage.delete(stale)
-        except StorageError as error:
-            self.reporter.event("job.warning", {"message": f"this checkpoint could not be kept: {error}"})
-        finally:
-            file.unlink(missing_ok=True)
+        phase, name = str(event["phase"]), str(event["file"])
+        if not PHASE.fullmatch(phase):
+            raise Untrustworthy(f"the child named a phase {phase[:40]!r}")
+        key = f"jobs/{self.lease.job_id}/attempts/{self.lease.attempt}/checkpoints/{name}"
+        with self.outbox.open(name) as file:
+            try:
+                for stale in self.reporter.checkpoint(self.storage.put(key, file), event):
+                    self.storage.delete(stale)
+            except StorageError as error:
+                self.reporter.event("job.warning", {"message": f"this checkpoint could not be kept: {error}"})
+        self.outbox.remove(name)
 
-    def _publish(self, result: dict[str, Any]) -> None:
+    def _publish(self) -> None:
+        assert self.result is not None
         self.reporter.flush(force=True)
         self.reporter.stage("publishing")
         publish(
             self.database,
             self.storage,
             self.lease,
-            bundle=self.scratch / "bundle",
-            result=result,
+            bundle=Handover(self.scratch / "bundle"),
+            result=self.result,
             max_losses=self.settings.max_losses,
+            lost=lambda: self.beat.lost,
         )
 
     def _kill_child(self) -> None:
         if (child := self.child) is not None:
             child.signal_group(signal.SIGKILL)
-
-
-def _events_and_output(child: Child, reporter: Reporter) -> Iterator[str]:
-    """Each line of the child's events, and at least every 0.2 s an empty one; ends when both pipes are at their end."""
-    buffer = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(child.events, selectors.EVENT_READ)
-        selector.register(child.output, selectors.EVENT_READ)
-        while selector.get_map():
-            for ready, _ in selector.select(timeout=0.2):
-                piece = os.read(ready.fd, 2**16)
-                if not piece:
-                    selector.unregister(ready.fd)
-                elif ready.fd == child.output:
-                    reporter.output(piece.decode(errors="replace"))
-                else:
-                    *lines, buffer = (buffer + piece).split(b"\n")
-                    yield from (line.decode() for line in lines)
-            yield ""

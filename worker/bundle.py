@@ -6,6 +6,7 @@ import csv
 import json
 import platform
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -25,6 +26,8 @@ from worker.engine.verdict import verdict
 from worker.report import render
 from worker.sandbox import Protections
 
+_PACKAGES = ("stillhouse", "torch", "torchvision", "numpy", "safetensors", "scikit-learn", "scipy")
+
 
 def write_bundle(
     folder: Path,
@@ -34,11 +37,16 @@ def write_bundle(
     runs: Mapping[str, Run],
     settled: Mapping[str, Any],
     protections: Protections,
-    on_export: Callable[[], None],
+    on_stage: Callable[[str], None],
+    on_evaluated: Callable[[], None],
 ) -> dict[str, Any]:
     """Evaluate on the test split in fp32, compare, and write every file but the manifest. Returns the result."""
-    tested = {name: evaluate(run.student, dataset.test.to(run.device)) for name, run in runs.items()}
-    on_export()
+    on_stage("evaluating")
+    tested: dict[str, Evaluation] = {}
+    for name, run in runs.items():
+        tested[name] = evaluate(run.student, dataset.test.to(run.device))
+        on_evaluated()
+    on_stage("exporting")
     student = runs["student-0"].student
     weights = folder / "student.safetensors"
     EXPORTS["safetensors"](student, weights)
@@ -121,15 +129,15 @@ def _report(
             }
             for name, run in runs.items()
         },
-        "seeds": [spec.training.seed + index for index in range(spec.training.seeds)],
         "selection": "validation" if dataset.validation is not None else "last_epoch",
         "splits": {name: None if images is None else len(images) for name, images in splits.items()},
         "canaries": [sentence for run in runs.values() for sentence in run.canaries],
         "environment": {
             "python": platform.python_version(),
-            "torch": torch.__version__,
+            "packages": {name: version(name) for name in _PACKAGES},
             "platform": platform.platform(),
-            "processor": platform.machine(),
+            "processor": _processor(),
+            "seeds": [spec.training.seed + index for index in range(spec.training.seeds)],
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             **settled,
             "dataset_sha256": dataset.fingerprint,
@@ -137,6 +145,16 @@ def _report(
             "sandbox": {"held": protections.held, "missing": protections.missing},
         },
     }
+
+
+def _processor() -> str:
+    """The CPU's own name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
 
 
 def _describe(spec: JobSpec, dataset: Dataset, student: Network) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from worker.engine.data.builtin import BUILTIN
 from worker.sandbox import Protections
 
 
-def run(arguments: Sequence[str], _emitter: Emitter, _protections: Protections) -> int:
-    """Write ``dataset/`` into the current folder; the last line printed says what went wrong."""
+def run(arguments: Sequence[str], emitter: Emitter, _protections: Protections) -> int:
+    """Write ``dataset/`` into the current folder, or say what went wrong."""
     parser = argparse.ArgumentParser(prog="python -m worker.child fetch")
     parser.add_argument("name", choices=sorted(BUILTIN))
     parser.add_argument("--datasets-dir", type=Path)
@@ -25,7 +24,8 @@ def run(arguments: Sequence[str], _emitter: Emitter, _protections: Protections) 
         where = (
             f"not (whole) in {options.datasets_dir}" if options.datasets_dir else "STILLHOUSE_DATASETS_DIR is not set"
         )
-        print(f"{where}, and the download failed: {error}".replace("\n", " "), file=sys.stderr)
+        detail = f"data set {options.name}: {where}, and the download failed: {error}".replace("\n", " ")
+        emitter.emit("failed", reason="download_failed", detail=detail)
         return 1
     store.save(Path("dataset"), dataset)
     return 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from app.lifecycle.lease import Lease, held
 from app.lifecycle.settle import succeed
 from app.storage import Storage, Stored
 from app.tables import Artifact
+from worker.handover import Handover, Untrustworthy
+from worker.patience import insist
 
+MANIFEST = "manifest.json"
 MEDIA_TYPES = {
     ".safetensors": "application/octet-stream",
     ".json": "application/json",
@@ -24,23 +28,39 @@ MEDIA_TYPES = {
 
 
 def publish(
-    database: Database, storage: Storage, lease: Lease, *, bundle: Path, result: Mapping[str, Any], max_losses: int
+    database: Database,
+    storage: Storage,
+    lease: Lease,
+    *,
+    bundle: Handover,
+    result: Mapping[str, Any],
+    max_losses: int,
+    lost: Callable[[], bool],
 ) -> None:
     """Store every file of ``bundle``, then its manifest, then end the job as succeeded.
 
-    An attempt that has lost its lease can leave files behind; it cannot publish. Raises LeaseLost, StorageError.
+    An attempt that has lost its lease can leave files behind; it cannot publish. Raises LeaseLost, StorageError,
+    Untrustworthy.
     """
     prefix = f"jobs/{lease.job_id}/attempts/{lease.attempt}"
-    stored = [(file.name, storage.put(f"{prefix}/{file.name}", file)) for file in sorted(bundle.iterdir())]
-    manifest = bundle / "manifest.json"
-    manifest.write_text(json.dumps({"files": [_entry(name, copy) for name, copy in stored]}, indent=2) + "\n")
-    stored.append((manifest.name, storage.put(f"{prefix}/{manifest.name}", manifest)))
-    with database.transaction() as session:
-        job = held(session, lease)
-        artifacts = [
-            Artifact(id=new_id("art"), job_id=job.id, key=copy.key, **_entry(name, copy)) for name, copy in stored
-        ]
-        succeed(session, job, result=result, artifacts=artifacts, max_losses=max_losses)
+    stored: list[tuple[str, Stored]] = []
+    for name in bundle.names():
+        if name == MANIFEST or Path(name).suffix not in MEDIA_TYPES:
+            raise Untrustworthy(f"the child's bundle holds a file {name}")
+        with bundle.open(name) as file:
+            stored.append((name, storage.put(f"{prefix}/{name}", file)))
+    manifest = json.dumps({"files": [_entry(name, copy) for name, copy in stored]}, indent=2) + "\n"
+    stored.append((MANIFEST, storage.put(f"{prefix}/{MANIFEST}", io.BytesIO(manifest.encode()))))
+
+    def write() -> None:
+        with database.transaction() as session:
+            job = held(session, lease)
+            artifacts = [
+                Artifact(id=new_id("art"), job_id=job.id, key=copy.key, **_entry(name, copy)) for name, copy in stored
+            ]
+            succeed(session, job, result=result, artifacts=artifacts, max_losses=max_losses)
+
+    insist(write, lost=lost)
 
 
 def _entry(name: str, copy: Stored) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from app.lifecycle import events
 from app.lifecycle.lease import Lease, held
 from app.storage import Stored
 from app.tables import Attempt, Checkpoint, Job, LogChunk, MetricPoint
+from worker.patience import insist
 
 _FLUSH_SECONDS = 1.0
 KEPT_OF_A_PHASE = 2
@@ -24,8 +25,9 @@ KEPT_OF_A_PHASE = 2
 class Reporter:
     """Buffers what comes often (metrics, output, progress); writes at once what must not be lost."""
 
-    def __init__(self, database: Database, lease: Lease, *, log_limit_bytes: int) -> None:
+    def __init__(self, database: Database, lease: Lease, *, log_limit_bytes: int, lost: Callable[[], bool]) -> None:
         self._database = database
+        self._lost = lost
         self._lease = lease
         self._log_limit = log_limit_bytes
         self._points: dict[tuple[str, int], tuple[float, float | None]] = {}
@@ -84,10 +86,13 @@ class Reporter:
         to be damaged, the one before it are kept.
         """
         stale: list[str] = []
+        row_id = new_id("ckpt")
 
         def record(session: Session, job: Job) -> None:
+            if session.get(Checkpoint, row_id) is not None:
+                return  # written before, by a try whose answer was lost
             row = Checkpoint(
-                id=new_id("ckpt"),
+                id=row_id,
                 job_id=job.id,
                 attempt=job.attempt,
                 phase=data["phase"],
@@ -112,10 +117,14 @@ class Reporter:
 
     def write(self, record: Callable[[Session, Job], None]) -> None:
         """One fenced transaction: what is buffered first, in the order it came, then ``record``."""
-        with self._database.transaction() as session:
-            job = held(session, self._lease)
-            self._write_buffers(session, job)
-            record(session, job)
+
+        def transaction() -> None:
+            with self._database.transaction() as session:
+                job = held(session, self._lease)
+                self._write_buffers(session, job)
+                record(session, job)
+
+        insist(transaction, lost=self._lost)
         self._clear()
 
     def flush(self, *, force: bool = False) -> None:

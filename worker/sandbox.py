@@ -29,7 +29,8 @@ _FILE_SIZE_LIMIT = 64 * 2**30
 _OPEN_FILES_LIMIT = 4096
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
-_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 23, 24, 38
+_CAPABILITY_VERSION_3 = 0x20080522
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 
 
@@ -67,9 +68,10 @@ def spawn(job: str, arguments: Sequence[str] = (), *, folder: Path, network: boo
         "TMPDIR": ".",
         "PYTHONPATH": str(TREE),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",  # the scratch folder is no place to import from
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS repeats its bits only with a fixed workspace
     }
-    if os.geteuid() == 0:
+    if os.geteuid() == 0 and _bound_to_root() is None:
         _give(folder, NOBODY)
     events_read, events_write = os.pipe()
     output_read, output_write = os.pipe()
@@ -103,6 +105,8 @@ def confine(*, network: bool) -> Protections:
     """Give up what a child must not have. Protections that cannot be had here are named, not passed over."""
     protections = Protections()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):  # where memory runs out, the kernel should take this process and not its supervisor
+        Path("/proc/self/oom_score_adj").write_text("800")
     for limit, value in ((resource.RLIMIT_FSIZE, _FILE_SIZE_LIMIT), (resource.RLIMIT_NOFILE, _OPEN_FILES_LIMIT)):
         hard = resource.getrlimit(limit)[1]
         ceiling = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -112,6 +116,7 @@ def confine(*, network: bool) -> Protections:
         _record(protections, "no network", _leave_network())
     _record(protections, "separate uid", _leave_root())
     libc = ctypes.CDLL(None, use_errno=True)
+    _record(protections, "no capabilities", _drop_capabilities(libc))
     failed = libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _record(protections, "no new privileges", os.strerror(ctypes.get_errno()) if failed else None)
     return protections
@@ -141,18 +146,47 @@ def _leave_root() -> str | None:
     """From root to nobody, where nobody can still read the interpreter and the code. The problem, if any."""
     if os.geteuid() != 0:
         return "not started as root; run the worker as a user of its own"
-    for needed in (Path(os.__file__), Path(sys.prefix), TREE):
-        closed = _closed_to_others(needed)
-        if closed is not None:
-            return f"{closed} is closed to other users"
+    if (why := _bound_to_root()) is not None:
+        return why
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
     return None
 
 
+def _bound_to_root() -> str | None:
+    """Why no other user could run a child here: what it reads lies in a closed folder. None when one could."""
+    for needed in (Path(os.__file__), Path(sys.prefix), TREE):
+        closed = _closed_to_others(needed)
+        if closed is not None:
+            return f"{closed} is closed to other users"
+    return None
+
+
+def _drop_capabilities(libc: ctypes.CDLL) -> str | None:
+    """Everything that root may do, for good; else one that stays root could re-enter the network. The problem, if any.
+
+    The bounding set goes first (while it may), so that no program started later gets any of them back.
+    """
+    capability = 0
+    while (present := libc.prctl(_PR_CAPBSET_READ, capability, 0, 0, 0)) >= 0:
+        if present and os.geteuid() == 0 and libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            return f"prctl: {os.strerror(ctypes.get_errno())}"
+        capability += 1
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    if libc.capset(header, bytes(24)) != 0:  # effective, permitted and inheritable, twice 32 bits each
+        return f"capset: {os.strerror(ctypes.get_errno())}"
+    return None
+
+
 def _closed_to_others(path: Path) -> Path | None:
     return next((folder for folder in path.resolve().parents if not folder.stat().st_mode & 0o001), None)
+
+
+def take_back(folder: Path) -> None:
+    """Make a folder that a child has left this process's own, so that no other child may change it."""
+    if os.geteuid() == 0:
+        _give(folder, 0)
 
 
 def _give(folder: Path, owner: int) -> None:

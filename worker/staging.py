@@ -3,64 +3,56 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from app.config import Settings
 from app.storage import Storage
 from app.tables import Checkpoint
-from worker.sandbox import spawn
-
-FETCH_TIMEOUT_SECONDS = 3600
+from worker.sandbox import Child, spawn, take_back
 
 
-class DownloadFailed(Exception):
-    """A built-in data set could not be had; ``str()`` is the fetching child's own words."""
+def is_kept(settings: Settings, name: str) -> bool:
+    """Whether this worker has the data set's files."""
+    return (_kept(settings, name) / "dataset.json").exists()
 
 
-def stage_dataset(settings: Settings, name: str, scratch: Path) -> None:
-    """Put the data set's files into ``scratch/dataset``, fetching them into the data folder first if need be.
+def start_fetching(settings: Settings, name: str, scratch: Path) -> Child:
+    """The fetching child, which has network but sees no user's file. ``keep`` takes what it made.
 
     ``name`` is one of the catalog's names, checked when the job was stored.
     """
-    kept = settings.data_dir / "datasets" / name
-    if not (kept / "dataset.json").exists():
-        _fetch(settings, name, kept, scratch)
-    target = scratch / "dataset"
-    target.mkdir()
-    for file in sorted(kept.iterdir()):
-        shutil.copyfile(file, target / file.name)  # a copy: the scratch folder is given to the child's uid
-
-
-def _fetch(settings: Settings, name: str, kept: Path, scratch: Path) -> None:
-    """Run the fetching child, which has network but sees no user's file, and keep what it made as a whole."""
-    folder = scratch / "fetch"
-    folder.mkdir()
+    (scratch / "fetch").mkdir()
     arguments = [name]
     if settings.datasets_dir is not None:
         arguments += ["--datasets-dir", str(settings.datasets_dir.expanduser().resolve())]
-    child = spawn("fetch", arguments, folder=folder, network=True)
-    try:
-        with os.fdopen(os.dup(child.output), "rb") as output:
-            said = output.read().decode(errors="replace")
-        child.process.wait(timeout=FETCH_TIMEOUT_SECONDS)
-    except subprocess.TimeoutExpired as error:
-        raise DownloadFailed(f"fetching {name} took longer than {FETCH_TIMEOUT_SECONDS} s") from error
-    finally:
-        child.close()
-    if child.process.returncode != 0:
-        last = said.strip().splitlines()[-1] if said.strip() else f"exit status {child.process.returncode}"
-        raise DownloadFailed(f"data set {name}: {last}")
+    return spawn("fetch", arguments, folder=scratch / "fetch", network=True)
+
+
+def keep(settings: Settings, name: str, scratch: Path) -> None:
+    """Move what the fetching child made into the data folder, as a whole."""
+    made, kept = scratch / "fetch" / "dataset", _kept(settings, name)
+    take_back(made)
     kept.parent.mkdir(parents=True, exist_ok=True)
     try:
-        (folder / "dataset").rename(kept)
+        made.rename(kept)
     except OSError:  # another slot was faster: its copy is as good
-        if not (kept / "dataset.json").exists():
+        if not is_kept(settings, name):
             raise
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(scratch / "fetch", ignore_errors=True)
+
+
+def stage_dataset(settings: Settings, name: str, scratch: Path) -> None:
+    """Copy the data set's files into ``scratch/dataset``; a copy, since the scratch folder is given to the child."""
+    target = scratch / "dataset"
+    target.mkdir()
+    for file in sorted(_kept(settings, name).iterdir()):
+        shutil.copyfile(file, target / file.name)
+
+
+def _kept(settings: Settings, name: str) -> Path:
+    return settings.data_dir / "datasets" / name
 
 
 def stage_checkpoints(

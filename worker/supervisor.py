@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from app.config import Settings
 from app.db import Database
 from app.errors import StorageError
@@ -36,8 +38,12 @@ class Supervisor:
         """Claim the best waiting job and see it through; whether there was one."""
         if self.draining.is_set():
             return False
-        with self.database.transaction() as session:
-            lease = claim.claim(session, self.worker, lease_seconds=self.settings.lease_seconds)
+        try:
+            with self.database.transaction() as session:
+                lease = claim.claim(session, self.worker, lease_seconds=self.settings.lease_seconds)
+        except SQLAlchemyError as error:
+            logger.warning("could not look for a job, and will again: %s", error)
+            return False
         if lease is None:
             return False
         logger.info("claimed %s, attempt %d", lease.job_id, lease.attempt)

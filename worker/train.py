@@ -72,6 +72,8 @@ class Job:
             settled = {**mine, "precision": settled["precision"]}
         torch.set_num_threads(settled["threads"])
         torch.use_deterministic_algorithms(mode=True, warn_only=True)
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # else TF32 on newer GPUs
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
         self.emitter.emit("plan", **settled)
         return settled
 
@@ -93,7 +95,6 @@ class Job:
             self._train(phase, run)
             run.student.body.load_state_dict(run.result_state())
             trained[phase.name], networks[phase.name] = run, run.student
-        self.emitter.emit("stage", stage="evaluating")
         result = write_bundle(
             BUNDLE,
             spec=self.spec,
@@ -101,7 +102,8 @@ class Job:
             runs=trained,
             settled=self.settled,
             protections=self.protections,
-            on_export=lambda: self.emitter.emit("stage", stage="exporting"),
+            on_stage=lambda stage: self.emitter.emit("stage", stage=stage),
+            on_evaluated=lambda: self.emitter.emit("alive"),
         )
         self.emitter.emit("result", result=result)
 
@@ -125,7 +127,8 @@ class Job:
                     for name, value in event.metrics.items()
                 ]
                 self.emitter.emit("metrics", points=points)
-            elif isinstance(event, EpochFinished):
+                continue  # the step's own event follows; one checkpoint for a step is enough
+            if isinstance(event, EpochFinished):
                 self._epoch_finished(phase, event)
             if self.stop.is_set():
                 self._save(phase, run, complete=False)
@@ -161,21 +164,20 @@ def run(_arguments: Sequence[str], emitter: Emitter, protections: Protections) -
         job.run()
     except Stopped:
         return EXIT_STOPPED
-    except EngineError as error:
-        emitter.emit("failed", reason=error.reason, detail=f"{error} {error.remedy}".strip())
-        return 1
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        emitter.emit(
-            "failed", reason="out_of_memory", detail=str(error).splitlines()[0] if str(error) else "no memory left"
-        )
-        return 1
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            raise
-        emitter.emit("failed", reason="storage_error", detail=f"the scratch folder: {error.strerror}; free some space")
-        return 1
-    except Exception as error:  # noqa: BLE001  # told to the supervisor, with the traceback in the job's log
-        traceback.print_exc()
-        emitter.emit("failed", reason="internal", detail=f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001  # whatever it is, the supervisor is told
+        reason, detail = _explain(error)
+        emitter.emit("failed", reason=reason, detail=detail)
         return 1
     return 0
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """The reason an error stands for, and its sentence; a defect's traceback goes to the job's log."""
+    if isinstance(error, EngineError):
+        return error.reason, f"{error} {error.remedy}".strip()
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return "out_of_memory", str(error).splitlines()[0] if str(error) else "no memory left"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return "storage_error", f"the scratch folder: {error.strerror}; free some space"
+    traceback.print_exception(error)
+    return "internal", f"{type(error).__name__}: {error}"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from sqlalchemy import select
 
 from app.dependencies import Reader, ReadSession, ServicesDep
-from app.errors import Invalid, NotFound
+from app.errors import Invalid, NotFound, RangeNotSatisfiable
 from app.jobs import metrics, schemas, service
 from app.jobs.stream import Tailer
 from app.tables import Artifact, Attempt, Checkpoint, Event, Job, LogChunk
@@ -20,14 +21,35 @@ from stillhouse.resources import Page
 router = APIRouter(prefix="/v1", tags=["records"])
 
 _LOG_PIECE = 2**20
+_LARGEST = 2**31 - 1
+"""Of a sequence number or an offset, as the database holds it."""
+Offset = Annotated[int, Query(ge=0, le=_LARGEST, description="In bytes.")]
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "A page, or the stream"}
 }
+_FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_FILE_HEADERS = {
+    "ETag": {"description": "The hex sha256, in quotes.", "schema": {"type": "string"}},
+    "Repr-Digest": {"description": "The sha256 (RFC 9530).", "schema": {"type": "string"}},
+}
 _BYTES: dict[int | str, dict[str, Any]] = {
+    200: {"content": _FILE, "description": "The file", "headers": _FILE_HEADERS},
+    206: {"content": _FILE, "description": "The bytes asked for by Range", "headers": _FILE_HEADERS},
+    304: {"description": "The same as If-None-Match names"},
+    416: {
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "description": "Range lies outside the file",
+    },
+}
+_LOG: dict[int | str, dict[str, Any]] = {
     200: {
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        "description": "The file",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+        "description": "A piece of the log",
+        "headers": {"Log-Next-Offset": {"description": "Where to go on.", "schema": {"type": "integer"}}},
     }
+}
+_CSV: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/csv": {"schema": {"type": "string"}}}, "description": "name, step, time, value"}
 }
 
 
@@ -37,7 +59,8 @@ def job_events(
     request: Request,
     caller: Reader,
     session: ReadSession,
-    after_seq: Annotated[int, Query(ge=0)] = 0,
+    after_seq: Annotated[int, Query(ge=0, le=_LARGEST)] = 0,
+    cursor: Annotated[int | None, Query(ge=0, le=_LARGEST, description="A page's next_cursor.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 100,
     last_event_id: Annotated[str | None, Header(description="Where a stream goes on.")] = None,
 ) -> Page[resources.Event] | StreamingResponse:
@@ -47,7 +70,12 @@ def job_events(
         after = after_seq if last_event_id is None else _sequence(last_event_id)
         tailer: Tailer = request.app.state.tailer
         return StreamingResponse(tailer.follow(job_id, after), media_type="text/event-stream")
-    rows = select(Event).where(Event.job_id == job_id, Event.seq > after_seq).order_by(Event.seq).limit(limit + 1)
+    rows = (
+        select(Event)
+        .where(Event.job_id == job_id, Event.seq > (after_seq if cursor is None else cursor))
+        .order_by(Event.seq)
+        .limit(limit + 1)
+    )
     found = list(session.scalars(rows))
     more = len(found) > limit
     page = found[:limit]
@@ -57,7 +85,7 @@ def job_events(
 
 
 def _sequence(last_event_id: str) -> int:
-    if not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > 18:
+    if not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > 9:
         raise Invalid("Last-Event-ID must be the id of an event of this stream, a number")
     return int(last_event_id)
 
@@ -76,16 +104,19 @@ def job_metrics(
     return metrics.read(session, job_id, names=wanted, max_points=max_points)
 
 
-@router.get("/jobs/{job_id}/metrics.csv", response_class=PlainTextResponse)
+@router.get("/jobs/{job_id}/metrics.csv", response_class=Response, responses=_CSV)
 def job_metrics_csv(job_id: str, caller: Reader, session: ReadSession) -> Response:
     """Every point of every metric."""
     service.get(session, caller, job_id)
     return Response(metrics.write_csv(session, job_id), media_type="text/csv; charset=utf-8")
 
 
-@router.get("/jobs/{job_id}/logs", response_class=PlainTextResponse)
+@router.get("/jobs/{job_id}/logs", response_class=Response, responses=_LOG)
 def job_logs(
-    job_id: str, caller: Reader, session: ReadSession, offset: Annotated[int, Query(ge=0, description="In bytes.")] = 0
+    job_id: str,
+    caller: Reader,
+    session: ReadSession,
+    offset: Offset = 0,
 ) -> Response:
     """What the children printed, from ``offset``; the header ``Log-Next-Offset`` says where to go on."""
     service.get(session, caller, job_id)
@@ -124,6 +155,7 @@ def job_artifacts(job_id: str, caller: Reader, session: ReadSession) -> Page[res
     return Page(data=[schemas.artifact(row) for row in rows], has_more=False)
 
 
+@router.head("/artifacts/{artifact_id}/content", response_class=FileResponse, responses=_BYTES)
 @router.get("/artifacts/{artifact_id}/content", response_class=FileResponse, responses=_BYTES)
 def artifact_content(
     artifact_id: str,
@@ -131,6 +163,8 @@ def artifact_content(
     session: ReadSession,
     given: ServicesDep,
     if_none_match: Annotated[str | None, Header()] = None,
+    if_range: Annotated[str | None, Header(description="An ETag; when it differs Range is passed over.")] = None,
+    range_: Annotated[str | None, Header(alias="Range", description="bytes=FIRST-LAST")] = None,
 ) -> Response:
     """A file's bytes. Takes Range; ``ETag`` is the sha256 in quotes."""
     owned = select(Artifact).join(Job).where(Artifact.id == artifact_id, Job.project_id == caller.project_id)
@@ -145,8 +179,16 @@ def artifact_content(
         "Content-Disposition": f'attachment; filename="{row.name}"',
         "Cache-Control": "private, no-cache",
     }
-    if if_none_match is not None and tag in [
-        given_tag.strip().removeprefix("W/") for given_tag in if_none_match.split(",")
-    ]:
+    named = [given_tag.strip().removeprefix("W/") for given_tag in (if_none_match or "").split(",")]
+    if tag in named or "*" in named:
         return Response(status_code=304, headers=headers)
+    if range_ is not None and if_range in (None, tag):
+        _check_range(range_, row.bytes)
     return FileResponse(path, media_type=row.media_type, headers=headers)
+
+
+def _check_range(wanted: str, size: int) -> None:
+    """Raise RangeNotSatisfiable unless the first range begins within ``size`` bytes."""
+    match = re.match(r"bytes=(?:(\d{1,18})-\d{0,18}|-([1-9]\d{0,17}))(?:,|$)", wanted.replace(" ", ""))
+    if match is None or (match[1] is not None and int(match[1]) >= size):
+        raise RangeNotSatisfiable(f"Range {wanted[:100]!r} names no bytes of this file, which holds {size}")

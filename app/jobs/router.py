@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 
+from app.auth import Caller
 from app.dependencies import Reader, ReadSession, ServicesDep, Writer, WriteSession
 from app.jobs import estimate, listing, schemas, service
 from app.lifecycle import stop
@@ -16,6 +17,15 @@ from stillhouse.spec import JobSpec, Status
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")]
+LOCATED: dict[str, Any] = {
+    "description": "Stored",
+    "headers": {"Location": {"description": "The job's path.", "schema": {"type": "string"}}},
+}
+CREATED: dict[int | str, dict[str, Any]] = {
+    201: LOCATED,
+    200: {"model": Job, "description": "A replay of an earlier request's job"},
+}
 EXAMPLES = {
     "digits": {
         "summary": "A small digits network",
@@ -35,7 +45,10 @@ EXAMPLES = {
     "",
     status_code=201,
     response_model=Job | DryRun,
-    responses={200: {"model": Job | DryRun, "description": "A dry run, or a replay of an earlier request's job"}},
+    responses={
+        201: LOCATED,
+        200: {"model": Job | DryRun, "description": "A dry run, or a replay of an earlier request's job"},
+    },
 )
 def create_job(
     spec: Annotated[JobSpec, Body(openapi_examples=EXAMPLES)],
@@ -45,18 +58,14 @@ def create_job(
     response: Response,
     *,
     dry_run: Annotated[bool, Query(description="Check and estimate; store nothing.")] = False,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Job | DryRun:
     """Submit a job. With an ``Idempotency-Key`` a request may be sent again without making a second job."""
     if dry_run:
         response.status_code = 200
         return estimate.dry_run(session, caller, spec)
     created = service.create(session, given, caller, spec, idempotency_key=idempotency_key)
-    if created.replayed:
-        response.status_code = 200
-        response.headers["Idempotent-Replayed"] = "true"
-    response.headers["Location"] = f"/v1/jobs/{created.job.id}"
-    return schemas.job(created.job, caller.project)
+    return _created(created, response, caller)
 
 
 _METADATA = {
@@ -137,12 +146,27 @@ def _steer(job_id: str, caller: Writer, session: WriteSession, response: Respons
     return schemas.job(job, caller.project)
 
 
-@router.post("/{job_id}/retry", status_code=201)
-def retry_job(job_id: str, caller: Writer, session: WriteSession, given: ServicesDep, response: Response) -> Job:
-    """Make a new job from the same spec."""
-    job = service.retry(session, given, caller, job_id)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return schemas.job(job, caller.project)
+@router.post("/{job_id}/retry", status_code=201, responses=CREATED)
+def retry_job(
+    job_id: str,
+    caller: Writer,
+    session: WriteSession,
+    given: ServicesDep,
+    response: Response,
+    *,
+    idempotency_key: IdempotencyKey = None,
+) -> Job:
+    """Make a new job from the same spec. With an ``Idempotency-Key`` it may be sent again without a second job."""
+    created = service.retry(session, given, caller, job_id, idempotency_key=idempotency_key)
+    return _created(created, response, caller)
+
+
+def _created(created: service.Created, response: Response, caller: Caller) -> Job:
+    if created.replayed:
+        response.status_code = 200
+        response.headers["Idempotent-Replayed"] = "true"
+    response.headers["Location"] = f"/v1/jobs/{created.job.id}"
+    return schemas.job(created.job, caller.project)
 
 
 @router.delete("/{job_id}", status_code=204)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -42,15 +43,45 @@ def checked(spec: JobSpec) -> Review:
 
 def create(session: Session, given: Services, caller: Caller, spec: JobSpec, *, idempotency_key: str | None) -> Created:
     """Store a job with its idempotency row and first event in one transaction; ring once it has committed."""
-    fingerprint = hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    asked = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
+
+    def insert() -> Job:
+        checked(spec)
+        return _insert(session, caller, spec.complete(), retry_of=None)
+
+    return _once(session, given, caller, insert, asked=asked, idempotency_key=idempotency_key)
+
+
+def retry(session: Session, given: Services, caller: Caller, job_id: str, *, idempotency_key: str | None) -> Created:
+    """A new job from the spec of one that has ended. Raises Conflict while it has not."""
+
+    def insert() -> Job:
+        old = get_locked(session, caller, job_id)
+        if old.status not in TERMINAL:
+            raise Conflict(f"the job is {old.status}; it can be retried once it has ended", code="invalid_state")
+        return _insert(session, caller, JobSpec.model_validate(old.spec), retry_of=old.id)
+
+    return _once(session, given, caller, insert, asked=f"retry {job_id}", idempotency_key=idempotency_key)
+
+
+def _once(
+    session: Session,
+    given: Services,
+    caller: Caller,
+    insert: Callable[[], Job],
+    *,
+    asked: str,
+    idempotency_key: str | None,
+) -> Created:
+    """The job that ``insert`` makes or, when this key was seen before, the one that it made then."""
+    fingerprint = hashlib.sha256(asked.encode()).hexdigest()
     if idempotency_key is not None:
         earlier = _replay(session, caller, idempotency_key, fingerprint)
         if earlier is not None:
             return Created(earlier, replayed=True)
-    checked(spec)
     try:
         with session.begin_nested():
-            job = _insert(session, caller, spec.complete(), retry_of=None)
+            job = insert()
             if idempotency_key is not None:
                 row = IdempotencyKey(
                     project_id=caller.project_id,
@@ -75,7 +106,7 @@ def _replay(session: Session, caller: Caller, key: str, fingerprint: str) -> Job
     if earlier is None:
         return None
     if earlier.fingerprint != fingerprint:
-        message = "this Idempotency-Key was used for another spec; use a new key for a new job"
+        message = "this Idempotency-Key was used for another request; use a new key for a new job"
         raise Invalid(message, code="idempotency_mismatch")
     return session.get_one(Job, earlier.job_id)
 
@@ -120,16 +151,6 @@ def get_locked(session: Session, caller: Caller, job_id: str) -> Job:
     job = lock(session, job_id)
     if job is None:
         raise NotFound(f"no job {job_id}")
-    return job
-
-
-def retry(session: Session, given: Services, caller: Caller, job_id: str) -> Job:
-    """A new job from the spec of one that has ended. Raises Conflict while it has not."""
-    old = get_locked(session, caller, job_id)
-    if old.status not in TERMINAL:
-        raise Conflict(f"the job is {old.status}; it can be retried once it has ended", code="invalid_state")
-    job = _insert(session, caller, JobSpec.model_validate(old.spec), retry_of=old.id)
-    given.doorbell.ring_after(session, job.queue, job.id)
     return job
 
 

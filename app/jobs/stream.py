@@ -74,10 +74,10 @@ class Tailer:
     def _read(self, job_id: str, after_seq: int) -> list[Event] | None:
         """The next events; None when there will be no more: the job is deleted, or its last event was seen before."""
         with self._database.reading() as session:
+            status = session.scalar(select(Job.status).where(Job.id == job_id))  # first: events only grow after it
             newer = select(Event).where(Event.job_id == job_id, Event.seq > after_seq)
             rows = list(session.scalars(newer.order_by(Event.seq).limit(_BATCH)))
-            job = session.get(Job, job_id)
-            over = job is None or (job.status in TERMINAL and not rows)
+            over = status is None or (status in TERMINAL and not rows)
             return None if over else rows
 
     async def _look(self) -> None:

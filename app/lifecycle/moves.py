@@ -25,6 +25,9 @@ HELD: frozenset[Status] = frozenset({"running", "pausing", "cancelling"})
 """Statuses in which a worker holds a lease."""
 
 
+_LONGEST_DETAIL = 4000
+
+
 def lock(session: Session, job_id: str) -> Job | None:
     """The job's row, locked until the transaction ends (on SQLite the transaction itself is the lock)."""
     return session.scalar(
@@ -37,6 +40,8 @@ def move(session: Session, job: Job, to: Status, *, reason: str | None = None, d
     if to not in MOVES[job.status]:
         raise Conflict(f"a job that is {job.status} cannot become {to}", code="invalid_state")
     moment = now(session)
+    if detail is not None:  # a child's words may be long, and PostgreSQL takes no NUL
+        detail = detail.replace("\x00", "\N{REPLACEMENT CHARACTER}")[:_LONGEST_DETAIL]
     before, job.status, job.status_reason, job.status_detail = job.status, to, reason, detail
     if to == "running" and job.started_at is None:
         job.started_at = moment

@@ -15,6 +15,8 @@ from app.tables import Artifact, Attempt, Job
 from stillhouse.spec.reasons import REASONS
 
 RETRY_BACKOFF_SECONDS = 2.0
+OUTAGE_TRIES = 10
+"""Of what something outside keeps from working: pauses of 4, 8, 16 s ... make 34 minutes together."""
 
 
 def succeed(
@@ -39,8 +41,9 @@ def end(
 ) -> None:
     """End the current attempt of a locked job without success.
 
-    A worker that was asked to stop ends the job as it was asked to. Otherwise the reason decides: back to the queue
-    (after ``max_losses`` lost attempts in a row without a new checkpoint: failed, as poison), or failed.
+    A worker that was asked to stop ends the job as it was asked to. Otherwise the reason decides: failed, or back to
+    the queue; but after ``max_losses`` lost attempts in a row without a new checkpoint failed as poison, and after
+    ``OUTAGE_TRIES`` that an outage ended failed with its own reason.
     """
     _end_attempt(session, job, reason=reason, exit_=exit_)
     if job.stop_reason is not None:
@@ -53,6 +56,13 @@ def end(
         return
     if meaning.fault == "platform":
         job.losses += 1
+        if meaning.outage:
+            if job.losses >= OUTAGE_TRIES:
+                move(session, job, "failed", reason=reason, detail=detail)
+                return
+            job.not_before = now(session) + timedelta(seconds=RETRY_BACKOFF_SECONDS * 2**job.losses)
+            move(session, job, "queued", reason=reason, detail=detail)
+            return
         if job.losses >= max_losses:
             text = f"{job.losses} attempts in a row ended as {reason} without a new checkpoint; the last: {detail}"
             move(session, job, "failed", reason="poison", detail=text)

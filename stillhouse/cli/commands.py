@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from stillhouse.cli import exits, server, specfile, tables
@@ -39,7 +41,7 @@ def _show(job: Job, *, as_json: bool) -> None:
     out.print(tables.job(job))
     if job.result is not None:
         out.print(tables.comparison(job.result))
-        out.print(job.result.verdict)
+        out.print(job.result.verdict, markup=False)
 
 
 @cli.command()
@@ -77,10 +79,11 @@ def list_jobs(
 ) -> None:
     """List jobs, newest first."""
     with Client() as client:
-        found = client.jobs(status=status, tag=tag, q=query, limit=min(limit, 200))
-        shown = [job for job, _ in zip(found, range(limit), strict=False)]
+        found = client.jobs(status=status, tag=tag, q=query, limit=min(limit + 1, 200))
+        shown = list(islice(found, limit))
+        more = next(found, None) is not None
     if as_json:
-        print_json(shown)
+        print_json(shown, has_more=more)
     else:
         out.print(tables.jobs(shown))
 
@@ -110,15 +113,23 @@ def _watch(client: Client, job_id: str, *, as_json: bool) -> None:
 
 
 @cli.command()
-def logs(job_id: JobId, offset: Annotated[int, typer.Option(min=0, help="In bytes.")] = 0) -> None:
+def logs(
+    job_id: JobId, offset: Annotated[int, typer.Option(min=0, help="In bytes.")] = 0, *, as_json: Json = False
+) -> None:
     """Print what a job's children printed."""
+    pieces = []
     with Client() as client:
         while True:
             text, following = client.logs(job_id, offset=offset)
             if not text:
-                return
-            typer.echo(text, nl=False)
+                break
+            if as_json:
+                pieces.append(text)
+            else:
+                typer.echo(text, nl=False)
             offset = following
+    if as_json:
+        print_json({"object": "log", "job_id": job_id, "text": "".join(pieces), "next_offset": offset})
 
 
 @cli.command()
@@ -150,10 +161,12 @@ def retry(job_id: JobId, *, as_json: Json = False) -> None:
 
 
 @cli.command()
-def delete(job_id: JobId) -> None:
+def delete(job_id: JobId, *, as_json: Json = False) -> None:
     """Delete a job that has ended, with its files."""
     with Client() as client:
         client.delete(job_id)
+    if as_json:
+        print_json({"object": "job", "id": job_id, "deleted": True})
 
 
 @cli.command()
@@ -166,14 +179,14 @@ def download(
     """Download a finished job's files; each is checked against its sha256."""
     folder = output or Path(job_id)
     with Client() as client:
-        files = client.download(job_id, folder)
         found = client.artifacts(job_id)
+        if not found:
+            raise StillhouseError(f"{job_id} has no files; only a job that succeeded has")
+        files = client.download(job_id, folder)
     if as_json:
         print_json(found)
-    elif files:
-        out.print(f"{len(files)} files in {folder}, each with the right sha256", highlight=False)
     else:
-        raise StillhouseError(f"{job_id} has no files; only a job that succeeded has")
+        out.print(f"{len(files)} files in {folder}, each with the right sha256", highlight=False, markup=False)
 
 
 @cli.command()
@@ -186,7 +199,7 @@ def catalog(kind: Annotated[Kind, typer.Argument()] = "architectures", *, as_jso
         return
     table = Table("name", "description")
     for entry in entries:
-        table.add_row(entry.name, entry.description)
+        table.add_row(escape(entry.name), escape(entry.description))
     out.print(table)
 
 

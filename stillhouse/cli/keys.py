@@ -6,6 +6,7 @@ import os
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from stillhouse.cli import server
@@ -48,12 +49,14 @@ def list_keys(*, as_json: Json = False) -> None:
         return
     table = Table("id", "name", "scopes", "key", "revoked")
     for key in found:
-        table.add_row(key.id, key.name, " ".join(key.scopes), f"{key.prefix}…", str(key.revoked_at or ""))
+        table.add_row(key.id, escape(key.name), " ".join(key.scopes), f"{key.prefix}…", str(key.revoked_at or ""))
     out.print(table)
 
 
 @keys.command("revoke")
-def revoke_key(key_id: str) -> None:
+def revoke_key(key_id: str, *, as_json: Json = False) -> None:
     """Revoke a key."""
     with Client() as client:
         client.revoke_key(key_id)
+    if as_json:
+        print_json({"object": "api_key", "id": key_id, "revoked": True})

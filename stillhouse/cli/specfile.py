@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,23 @@ class SpecFileError(StillhouseError):
     """A spec file that cannot be used."""
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: ``1e-3`` is a number (in YAML 1.1 it is text), and a key is given once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def load(path: Path) -> JobSpec:
     """Raises SpecFileError."""
     try:
@@ -26,8 +44,8 @@ def load(path: Path) -> JobSpec:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise SpecFileError(f"cannot read {path}: {reason}") from error
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506  # a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecFileError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise SpecFileError(f"{path} must hold a job spec: a mapping with dataset, student and so on")
@@ -52,7 +70,7 @@ def say(error: FieldError, path: Path, text: str) -> str:
 
 def _line(pointed: str, text: str) -> int:
     """The line of the node that a pointer leads to, or of the last one on the way that exists."""
-    node: Any = yaml.compose(text)
+    node: Any = yaml.compose(text, Loader=_Loader)
     line = 1
     for step in pointed.split("/")[1:]:
         following = None

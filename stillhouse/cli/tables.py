@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from stillhouse.resources import DryRun, Headline, Job, Result
@@ -32,7 +34,7 @@ def jobs(found: Iterable[Job]) -> Table:
         top1 = f"{row.result.student.top1:.2%}" if row.result else ""
         status = f"[{STYLES[row.status]}]{row.status}[/]"
         networks = f"{teacher}{title(row.spec.student)}"
-        table.add_row(row.id, row.name, status, networks, f"{row.progress.fraction:.0%}", top1)
+        table.add_row(row.id, escape(row.name), status, escape(networks), f"{row.progress.fraction:.0%}", top1)
     return table
 
 
@@ -42,13 +44,13 @@ def job(shown: Job) -> Table:
     reason = f" ({shown.status_reason})" if shown.status_reason else ""
     rows = {
         "id": shown.id,
-        "name": shown.name,
+        "name": escape(shown.name),
         "status": f"[{STYLES[shown.status]}]{shown.status}[/]{reason}",
-        "detail": shown.status_detail,
+        "detail": escape(shown.status_detail or ""),
         "stage": shown.stage,
-        "data set": shown.spec.dataset.id,
-        "teacher": title(shown.spec.teacher) if shown.spec.teacher else None,
-        "student": title(shown.spec.student),
+        "data set": escape(shown.spec.dataset.id),
+        "teacher": escape(title(shown.spec.teacher)) if shown.spec.teacher else None,
+        "student": escape(title(shown.spec.student)),
         "method": shown.spec.method.name,
         "progress": f"{shown.progress.fraction:.0%}",
         "attempt": str(shown.attempt),
@@ -63,9 +65,9 @@ def job(shown: Job) -> Table:
 
 def comparison(result: Result) -> Table:
     """Teacher, student and control side by side."""
-    table = Table("network", title="on the test split, in fp32", title_style="dim")
+    table = Table("network", title="on the test split, in fp32", title_style="dim", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("top-1", "top-5", "loss", "parameters", "MFLOPs", "size", "latency"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)  # fits a terminal of 80 columns
     networks: tuple[tuple[str, Headline | None], ...] = (
         ("teacher", result.teacher),
         ("student", result.student),
@@ -103,5 +105,5 @@ def dry_run(answer: DryRun) -> Table:
     )
     table.add_row("time", "unknown" if estimate.seconds is None else f"about {estimate.seconds:.0f} s", "")
     for warning in answer.warnings:
-        table.add_row("[yellow]warning[/]", warning, "")
+        table.add_row("[yellow]warning[/]", escape(warning), "")
     return table

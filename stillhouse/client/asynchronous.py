@@ -97,7 +97,7 @@ class AsyncClient:
         while True:
             headers, before = {"Last-Event-ID": str(after_seq)}, after_seq
             try:
-                async with aconnect_sse(self._http, "GET", f"/v1/jobs/{job_id}/events", headers=headers) as source:
+                async with aconnect_sse(self._http, "GET", calls.events_path(job_id), headers=headers) as source:
                     if not source.response.is_success:
                         await source.response.aread()
                         raise_for(source.response)

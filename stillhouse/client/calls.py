@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import TypeAdapter
 from ulid import ULID
 
+from stillhouse.client.errors import NotFound
 from stillhouse.resources import (
     ApiKey,
     Artifact,
@@ -22,6 +24,7 @@ from stillhouse.resources import (
     Metrics,
     NewApiKey,
     Page,
+    Problem,
 )
 from stillhouse.spec import JobSpec
 
@@ -41,6 +44,14 @@ class Call(Generic[Answer]):
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = True
     """Whether it may be sent again when no answer came."""
+
+
+def _id(given: str) -> str:
+    """An id as one step of a path, whatever was given for one. Raises NotFound for an empty one."""
+    if not given:
+        problem = Problem(title="Not found", status=404, detail="the id is empty", code="not_found", request_id="")
+        raise NotFound(problem)
+    return quote(given, safe="")
 
 
 def _into(model: Any) -> Callable[[httpx.Response], Any]:
@@ -74,47 +85,54 @@ def list_jobs(filters: Mapping[str, Any], cursor: str | None) -> Call[Page[Job]]
 
 
 def get(job_id: str) -> Call[Job]:
-    return Call("GET", f"/v1/jobs/{job_id}", _into(Job))
+    return Call("GET", f"/v1/jobs/{_id(job_id)}", _into(Job))
 
 
 def steer(job_id: str, action: Literal["cancel", "pause", "resume"]) -> Call[Job]:
-    return Call("POST", f"/v1/jobs/{job_id}/{action}", _into(Job))
+    return Call("POST", f"/v1/jobs/{_id(job_id)}/{action}", _into(Job))
 
 
 def retry(job_id: str) -> Call[Job]:
-    return Call("POST", f"/v1/jobs/{job_id}/retry", _into(Job), repeatable=False)
+    """A key goes along, as in ``submit``."""
+    return Call("POST", f"/v1/jobs/{_id(job_id)}/retry", _into(Job), headers={"Idempotency-Key": str(ULID())})
 
 
 def delete(job_id: str) -> Call[None]:
-    return Call("DELETE", f"/v1/jobs/{job_id}", _nothing, repeatable=False)
+    return Call("DELETE", f"/v1/jobs/{_id(job_id)}", _nothing, repeatable=False)
 
 
 def events(job_id: str, after_seq: int, limit: int) -> Call[Page[Event]]:
-    return Call("GET", f"/v1/jobs/{job_id}/events", _into(Page[Event]), params={"after_seq": after_seq, "limit": limit})
+    params = {"after_seq": after_seq, "limit": limit}
+    return Call("GET", events_path(job_id), _into(Page[Event]), params=params)
+
+
+def events_path(job_id: str) -> str:
+    """Where a job's events are, as pages or as a stream."""
+    return f"/v1/jobs/{_id(job_id)}/events"
 
 
 def metrics(job_id: str, names: Sequence[str], max_points: int) -> Call[Metrics]:
     params = {"max_points": max_points, **({"names": list(names)} if names else {})}
-    return Call("GET", f"/v1/jobs/{job_id}/metrics", _into(Metrics), params=params)
+    return Call("GET", f"/v1/jobs/{_id(job_id)}/metrics", _into(Metrics), params=params)
 
 
 def logs(job_id: str, offset: int) -> Call[tuple[str, int]]:
     def parse(response: httpx.Response) -> tuple[str, int]:
         return response.text, int(response.headers["Log-Next-Offset"])
 
-    return Call("GET", f"/v1/jobs/{job_id}/logs", parse, params={"offset": offset})
+    return Call("GET", f"/v1/jobs/{_id(job_id)}/logs", parse, params={"offset": offset})
 
 
 def attempts(job_id: str) -> Call[Page[Attempt]]:
-    return Call("GET", f"/v1/jobs/{job_id}/attempts", _into(Page[Attempt]))
+    return Call("GET", f"/v1/jobs/{_id(job_id)}/attempts", _into(Page[Attempt]))
 
 
 def checkpoints(job_id: str) -> Call[Page[Checkpoint]]:
-    return Call("GET", f"/v1/jobs/{job_id}/checkpoints", _into(Page[Checkpoint]))
+    return Call("GET", f"/v1/jobs/{_id(job_id)}/checkpoints", _into(Page[Checkpoint]))
 
 
 def artifacts(job_id: str) -> Call[Page[Artifact]]:
-    return Call("GET", f"/v1/jobs/{job_id}/artifacts", _into(Page[Artifact]))
+    return Call("GET", f"/v1/jobs/{_id(job_id)}/artifacts", _into(Page[Artifact]))
 
 
 def catalog(kind: Kind) -> Call[Page[CatalogEntry]]:
@@ -131,4 +149,4 @@ def list_keys() -> Call[Page[ApiKey]]:
 
 
 def revoke_key(key_id: str) -> Call[None]:
-    return Call("DELETE", f"/v1/api-keys/{key_id}", _nothing)
+    return Call("DELETE", f"/v1/api-keys/{_id(key_id)}", _nothing)

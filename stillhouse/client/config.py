@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from stillhouse.client.errors import NotConfigured
 
 CONNECT_ATTEMPTS = 5
@@ -31,6 +33,12 @@ def endpoint(url: str | None, key: str | None) -> Endpoint:
         )
     if not found_key:
         raise NotConfigured("no key is known: set STILLHOUSE_API_KEY")
+    try:
+        usable = httpx.URL(found_url).scheme in ("http", "https") and found_key.isascii() and found_key.isprintable()
+    except httpx.InvalidURL:
+        usable = False
+    if not usable:
+        raise NotConfigured(f"{found_url!r} with that key cannot be asked: an http(s) URL and a key of sk_… are needed")
     return Endpoint(found_url, found_key)
 
 

@@ -136,7 +136,7 @@ class Client:
         while True:
             headers, before = {"Last-Event-ID": str(after_seq)}, after_seq
             try:
-                with connect_sse(self._http, "GET", f"/v1/jobs/{job_id}/events", headers=headers) as source:
+                with connect_sse(self._http, "GET", calls.events_path(job_id), headers=headers) as source:
                     if not source.response.is_success:
                         source.response.read()
                         raise_for(source.response)

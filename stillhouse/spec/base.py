@@ -27,8 +27,14 @@ def _seconds(value: object) -> object:
     return value
 
 
-Duration = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=int | str), Field(ge=1)]
-"""Seconds; also accepted as text with a unit (``"6h"``)."""
+Duration = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=int | str), Field(ge=1, le=10 * 365 * 86400)]
+"""Seconds, at most ten years; also accepted as text with a unit (``"6h"``)."""
+
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+"""One line of a person's own words: anything but control characters, which no terminal and no database should get."""
+
+QueueName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+"""A queue: it names a channel of the broker."""
 
 Label = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")]
 """A tag or a metadata key: letters, digits and ``._:/-``."""

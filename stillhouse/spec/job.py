@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stillhouse.spec.base import Label, SpecModel
+from stillhouse.spec.base import Label, SpecModel, Text
 from stillhouse.spec.methods import KnowledgeDistillation, Method, NoDistillation
 from stillhouse.spec.networks import Student, Teacher
 from stillhouse.spec.training import Resources, Training
@@ -22,7 +22,7 @@ class DatasetRef(SpecModel):
 class JobSpec(SpecModel):
     """One distillation job."""
 
-    name: str = Field(default="distillation", min_length=1, max_length=128)
+    name: Text = Field(default="distillation", min_length=1, max_length=128, description="For people.")
     dataset: DatasetRef
     teacher: Teacher | None = Field(default=None, description="Needed by every method but 'none'.")
     student: Student
@@ -36,7 +36,7 @@ class JobSpec(SpecModel):
     )
     resources: Resources = Field(default_factory=Resources)
     tags: list[Label] = Field(default=[], max_length=32, description="To find the job by.")
-    metadata: dict[Label, Annotated[str, Field(max_length=512)]] = Field(
+    metadata: dict[Label, Annotated[Text, Field(max_length=512)]] = Field(
         default={}, max_length=32, description="Your own pairs, kept and searchable."
     )
 

@@ -29,6 +29,8 @@ class Reason:
     status: Status
     """Where the job ends up."""
     remedy: str
+    outage: bool = False
+    """Whether something outside is down: it is waited for with growing pauses, and no poison."""
 
 
 REASONS: dict[str, Reason] = {
@@ -62,12 +64,14 @@ REASONS: dict[str, Reason] = {
         retryable=True,
         status="queued",
         remedy="The data set could not be downloaded; set STILLHOUSE_DATASETS_DIR, or mend the network.",
+        outage=True,
     ),
     "storage_error": Reason(
         fault="platform",
         retryable=True,
         status="queued",
         remedy="Files could not be read or written; check the disk's free space and rights.",
+        outage=True,
     ),
     "poison": Reason(
         fault="platform",

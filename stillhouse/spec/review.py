@@ -12,7 +12,7 @@ from stillhouse.spec.datasets import DATASETS, BuiltinDataset
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.layers import LayerShapeError, trace
 from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, Network
-from stillhouse.spec.training import MultiStep, Training
+from stillhouse.spec.training import Cosine, MultiStep, Training
 
 _TEST_FRACTION = 0.1
 
@@ -47,7 +47,11 @@ def review(spec: JobSpec) -> Review:
             f"the teacher ({found.teacher.parameters:,} parameters) is no larger than its student "
             f"({found.student.parameters:,}); distillation is meant for a larger teacher"
         )
-    _check_schedule(spec.training, found)
+    _check_schedule("", spec.training, found)
+    if spec.teacher is not None:
+        _check_schedule("the teacher's ", spec.teacher.train.over(spec.training), found)
+    if spec.training.precision == "fp16" and spec.resources.gpus == 0:
+        found.refuse("/training/precision", "fp16 needs a GPU, and resources.gpus is 0; use auto, fp32 or bf16")
     if spec.control and spec.teacher is None:
         found.warnings.append("method 'none' is its own control, so no second one is trained")
     return found
@@ -67,11 +71,16 @@ def _check_split(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> None:
         found.warnings.append(f"batch_size {spec.training.batch_size} is larger than the training split")
 
 
-def _check_schedule(training: Training, found: Review) -> None:
-    if isinstance(training.schedule, MultiStep) and training.schedule.milestones[0] >= training.epochs:
-        found.warnings.append(
-            f"no milestone lies within the {training.epochs} epochs, so the learning rate stays as it is"
-        )
+def _check_schedule(whose: str, training: Training, found: Review) -> None:
+    match training.schedule:
+        case MultiStep(milestones=[first, *_]) if first >= training.epochs:
+            said = f"no milestone lies within {whose}{training.epochs} epochs, so the learning rate stays as it is"
+        case Cosine(warmup_epochs=warmup) if warmup >= training.epochs:
+            said = f"the warm-up outlasts {whose}{training.epochs} epochs, so the learning rate never comes to its base"
+        case _:
+            return
+    if said not in found.warnings:
+        found.warnings.append(said)
 
 
 def _footprint(pointer: str, network: Network, dataset: BuiltinDataset, found: Review) -> Footprint | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stillhouse.spec.base import Duration, Label, SpecModel
+from stillhouse.spec.base import Duration, QueueName, SpecModel
 
 LearningRate = Annotated[float, Field(gt=0, le=100, description="Base learning rate.")]
 Decay = Annotated[float, Field(ge=0, le=1, description="Weight decay.")]
@@ -124,7 +124,7 @@ class Resources(SpecModel):
     """What the job may use, and where it waits."""
 
     gpus: int = Field(default=1, ge=0, le=1, description="GPUs; a worker without one trains on its CPU.")
-    queue: Label = "default"
+    queue: QueueName = "default"
     priority: int = Field(default=0, ge=-100, le=100, description="Higher is claimed first.")
     max_runtime: Duration | None = Field(
         default=None, description="Of all attempts together, in seconds or as 6h; null is no limit."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
 from app.db import Database
 from app.ids import new_id
@@ -29,15 +29,14 @@ def ended(database: Database, lease: Lease, reason: str) -> None:
         end(session, held(session, lease), reason=reason, max_losses=3)
 
 
-def succeeded(database: Database, storage: Storage, lease: Lease, folder: Path, *, content: bytes = b"weights") -> None:
-    file = folder / "student.safetensors"
-    file.write_bytes(content)
-    stored = storage.put(f"jobs/{lease.job_id}/attempts/{lease.attempt}/{file.name}", file)
+def succeeded(database: Database, storage: Storage, lease: Lease, *, content: bytes = b"weights") -> None:
+    name = "student.safetensors"
+    stored = storage.put(f"jobs/{lease.job_id}/attempts/{lease.attempt}/{name}", io.BytesIO(content))
     with database.transaction() as session:
         artifact = Artifact(
             id=new_id("art"),
             job_id=lease.job_id,
-            name=file.name,
+            name=name,
             key=stored.key,
             bytes=stored.bytes,
             sha256=stored.sha256,

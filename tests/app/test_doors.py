@@ -35,7 +35,8 @@ def test_nobody_passes_without_a_key(client: TestClient) -> None:
     for method, path in closed:
         for headers in ({"Authorization": ""}, bearer("sk_wrong"), {"Authorization": "Basic eDp5"}):
             response = client.request(method, path.replace("{kind}", "methods"), headers=headers, json=SPEC)
-            assert (response.status_code, response.json()["code"]) == (401, "unauthorized"), (method, path)
+            assert response.status_code == 401, (method, path)
+            assert method == "HEAD" or response.json()["code"] == "unauthorized", (method, path)
             assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
@@ -85,6 +86,10 @@ def test_every_error_is_a_problem_with_the_requests_id(client: TestClient) -> No
             "malformed_json",
         ),
         (client.post("/v1/jobs", json=[1]), 422, "invalid_spec"),
+        (client.post("/v1/jobs", content=b"{}"), 415, "unsupported_media_type"),
+        (client.post("/v1/jobs", content=b"\xff", headers={"Content-Type": "application/json"}), 400, "malformed_json"),
+        (client.get("/v1/jobs?created_after=0001-01-01T00:00:00%2B14:00&limit=999"), 422, "invalid_spec"),
+        (client.get(f"/v1/jobs/job_x/logs?offset={2**31}"), 422, "invalid_spec"),
         (client.get("/v1/jobs?limit=0"), 422, "invalid_spec"),
         (client.get("/v1/jobs?stauts=queued"), 422, "unknown_parameter"),
         (client.get("/v1/jobs?cursor=nonsense"), 422, "invalid_cursor"),

@@ -67,7 +67,7 @@ def test_a_dry_run_estimates_time_from_jobs_like_it(
     client: TestClient, database: Database, settings: Settings, tmp_path: Path
 ) -> None:
     submit(client)
-    succeeded(database, open_storage(settings.storage_url), claimed(database), tmp_path)
+    succeeded(database, open_storage(settings.storage_url), claimed(database))
     body = client.post("/v1/jobs?dry_run=true", json=SPEC).json()
     assert body["estimate"]["seconds"] >= 0
 
@@ -191,7 +191,7 @@ def test_a_job_that_has_ended_is_deleted_with_its_files(
     job_id = submit(client)
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 409
     storage = open_storage(settings.storage_url)
-    succeeded(database, storage, claimed(database), tmp_path)
+    succeeded(database, storage, claimed(database))
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 204
     assert client.get(f"/v1/jobs/{job_id}").status_code == 404
     assert list((tmp_path / "storage" / "jobs").iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 from pathlib import Path
 
 from fastapi.testclient import TestClient
@@ -18,7 +19,7 @@ from worker.reporter import Reporter
 
 def finished(client: TestClient, database: Database, settings: Settings, folder: Path, content: bytes) -> str:
     job_id = submit(client)
-    succeeded(database, open_storage(settings.storage_url), claimed(database), folder, content=content)
+    succeeded(database, open_storage(settings.storage_url), claimed(database), content=content)
     return job_id
 
 
@@ -51,7 +52,7 @@ def test_a_last_event_id_that_is_no_number_is_refused(client: TestClient) -> Non
 
 def test_metrics_come_in_columns_and_keep_their_spikes(client: TestClient, database: Database) -> None:
     job_id = submit(client)
-    reporter = Reporter(database, claimed(database), log_limit_bytes=1000)
+    reporter = Reporter(database, claimed(database), log_limit_bytes=1000, lost=lambda: True)
     reporter.metrics([("loss", step, 1.0, 100.0 if step == 517 else 1.0) for step in range(1000)])
     reporter.metrics([("other", 1, 1.0, None)])
     reporter.flush(force=True)
@@ -66,7 +67,7 @@ def test_metrics_come_in_columns_and_keep_their_spikes(client: TestClient, datab
 
 def test_a_metric_point_that_is_told_again_is_kept_once(client: TestClient, database: Database) -> None:
     job_id = submit(client)
-    reporter = Reporter(database, claimed(database), log_limit_bytes=1000)
+    reporter = Reporter(database, claimed(database), log_limit_bytes=1000, lost=lambda: True)
     for _ in range(2):
         reporter.metrics([("loss", 1, 1.0, 0.5)])
         reporter.flush(force=True)
@@ -75,7 +76,7 @@ def test_a_metric_point_that_is_told_again_is_kept_once(client: TestClient, data
 
 def test_logs_go_on_from_an_offset_and_are_bounded(client: TestClient, database: Database) -> None:
     job_id = submit(client)
-    reporter = Reporter(database, claimed(database), log_limit_bytes=20)
+    reporter = Reporter(database, claimed(database), log_limit_bytes=20, lost=lambda: True)
     for text in ("first\n", "zweite Zeile: ä\n", "beyond the limit\n"):
         reporter.output(text)
         reporter.flush(force=True)
@@ -111,11 +112,10 @@ def test_a_file_comes_with_its_digest_and_in_ranges(
 def test_attempts_and_checkpoints_are_shown(client: TestClient, database: Database, tmp_path: Path) -> None:
     job_id = submit(client)
     lease = claimed(database)
-    reporter = Reporter(database, lease, log_limit_bytes=1000)
+    reporter = Reporter(database, lease, log_limit_bytes=1000, lost=lambda: True)
     reporter.started(4711, None)
-    file = tmp_path / "x"
-    file.write_bytes(b"state")
-    stored = open_storage((tmp_path / "files").as_uri()).put(f"jobs/{job_id}/attempts/1/checkpoints/x.pt", file)
+    storage = open_storage((tmp_path / "files").as_uri())
+    stored = storage.put(f"jobs/{job_id}/attempts/1/checkpoints/x.pt", io.BytesIO(b"state"))
     reporter.checkpoint(stored, {"phase": "teacher", "complete": False, "epoch": 1, "step": 2})
     (attempt,) = client.get(f"/v1/jobs/{job_id}/attempts").json()["data"]
     assert (attempt["n"], attempt["worker"], attempt["pid"], attempt["ended_at"]) == (1, "w1", 4711, None)

@@ -32,7 +32,7 @@ def test_a_hundred_followers_see_every_event_without_a_thread_each(
         await asyncio.sleep(0.5)
         threads = threading.active_count()
         lease = await asyncio.to_thread(claimed, database)
-        await asyncio.to_thread(succeeded, database, open_storage(settings.storage_url), lease, tmp_path)
+        await asyncio.to_thread(succeeded, database, open_storage(settings.storage_url), lease)
         return await asyncio.gather(*followers), threads
 
     seen, threads = asyncio.run(follow_all())

@@ -111,8 +111,8 @@ def test_what_must_not_be_repeated_is_sent_once(connect: Connect) -> None:
         raise httpx.ReadError("cut")
 
     with pytest.raises(ConnectionFailed):
-        connect(handler).retry("job_1")
-    assert sent == ["/v1/jobs/job_1/retry"]
+        connect(handler).create_key(name="x", scopes=["jobs:read"])
+    assert sent == ["/v1/api-keys"]
 
 
 @pytest.mark.parametrize(

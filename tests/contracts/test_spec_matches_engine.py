@@ -57,7 +57,7 @@ def test_built_in_data_sets_are_as_described() -> None:
 
 
 def test_augmentations_are_the_same() -> None:
-    assert get_args(Augmentation) == AUGMENTATIONS
+    assert get_args(get_args(Augmentation)[0]) == AUGMENTATIONS
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])

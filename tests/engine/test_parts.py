@@ -180,15 +180,25 @@ def test_the_verdict_is_an_exact_paired_test() -> None:
 
 
 def test_over_several_seeds_the_spread_between_them_decides() -> None:
-    labels = torch.ones(20, dtype=torch.long)
-    steady = [judged("x" * count + "." * (20 - count)) for count in (15, 16, 15)]
-    controls = [judged("x" * count + "." * (20 - count)) for count in (10, 11, 10)]
+    labels = torch.ones(200, dtype=torch.long)
+    controls = [judged("x" * count + "." * (200 - count)) for count in (100, 101, 100)]
+    steady = [judged("x" * count + "." * (200 - count)) for count in (150, 152, 150)]
     assert verdict(steady, controls, labels).outcome == "better"
-    luck = [judged("x" * count + "." * (20 - count)) for count in (18, 3, 16)]
+    assert verdict(controls, steady, labels).outcome == "worse"
+    luck = [judged("x" * count + "." * (200 - count)) for count in (180, 30, 160)]
     lucky = verdict(luck, controls, labels)
     assert lucky.outcome == "no_difference"
     assert "over 3 seeds" in lucky.sentence
     assert verdict(controls, controls, labels).p_value == 1
+
+
+def test_seeds_that_agree_by_chance_prove_nothing() -> None:
+    labels = torch.ones(180, dtype=torch.long)
+    students = [judged("x" * count + "." * (180 - count)) for count in (171, 172)]
+    controls = [judged("." + "x" * count + "." * (179 - count)) for count in (170, 171)]
+    found = verdict(students, controls, labels)
+    assert found.outcome == "no_difference"
+    assert found.p_value > 0.2
 
 
 def test_equal_weights_export_to_equal_bytes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -83,7 +84,7 @@ def protections() -> list[str]:
 def test_a_child_gets_none_of_its_parents_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STILLHOUSE_DATABASE_URL", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    child = spawn("fetch", ["nothing"], folder=tmp_path, network=False)
+    child = spawn("fetch", ["digits"], folder=tmp_path, network=False)
     try:
         environment = Path(f"/proc/{child.process.pid}/environ").read_bytes()
         assert b"secret" not in environment
@@ -127,27 +128,39 @@ def test_a_confined_child_cannot_gain_privileges_and_leaves_no_core(tmp_path: Pa
     assert confined(program, tmp_path) == "(0, 0)\n['1']"
 
 
-def test_the_fetching_child_says_in_one_line_why_it_could_not(settings: Settings, tmp_path: Path) -> None:
+def fetched(settings: Settings, name: str, scratch: Path) -> list[dict[str, str]]:
+    """What a fetching child says, once it has ended."""
+    scratch.mkdir()
+    child = staging.start_fetching(settings, name, scratch)
+    try:
+        with os.fdopen(os.dup(child.events)) as events:
+            return [json.loads(line) for line in events]
+    finally:
+        child.close()
+
+
+def test_the_fetching_child_says_in_one_line_why_it_could_not(tmp_path: Path) -> None:
     """A folder that holds a damaged MNIST: torchvision finds the digest wrong and has nowhere to download from."""
     raw = tmp_path / "given" / "MNIST" / "raw"
     raw.mkdir(parents=True)
     (raw / "train-images-idx3-ubyte.gz").write_bytes(b"damaged")
     given = Settings(data_dir=tmp_path / "data", datasets_dir=tmp_path / "given")
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    with pytest.raises(staging.DownloadFailed, match=r"data set mnist: .*download failed") as caught:
-        staging.stage_dataset(given, "mnist", scratch)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "data" / "datasets" / "mnist").exists()
+    (said,) = fetched(given, "mnist", tmp_path / "scratch")
+    assert (said["event"], said["reason"]) == ("failed", "download_failed")
+    assert "data set mnist: not (whole) in" in said["detail"]
+    assert "\n" not in said["detail"]
+    assert not staging.is_kept(given, "mnist")
 
 
 def test_a_fetched_data_set_is_kept_for_the_next_job(settings: Settings, tmp_path: Path) -> None:
-    for number in range(2):
-        scratch = tmp_path / f"scratch-{number}"
-        scratch.mkdir()
-        staging.stage_dataset(settings, "digits", scratch)
-        assert {path.name for path in (scratch / "dataset").iterdir()} == {"data.safetensors", "dataset.json"}
-    assert (settings.data_dir / "datasets" / "digits" / "dataset.json").exists()
+    assert fetched(settings, "digits", tmp_path / "first") == []
+    staging.keep(settings, "digits", tmp_path / "first")
+    assert staging.is_kept(settings, "digits")
+    assert {path.stat().st_uid for path in (settings.data_dir / "datasets" / "digits").iterdir()} == {os.geteuid()}
+    (tmp_path / "second").mkdir()
+    staging.stage_dataset(settings, "digits", tmp_path / "second")
+    staged = {path.name for path in (tmp_path / "second" / "dataset").iterdir()}
+    assert staged == {"data.safetensors", "dataset.json"}
 
 
 def test_messages_appear_whole_and_are_taken_once(settings: Settings) -> None:
@@ -186,12 +199,10 @@ def test_a_broker_that_is_down_loses_no_job(tmp_path: Path, caplog: pytest.LogCa
 def test_two_checkpoints_of_a_phase_are_kept_and_a_damaged_one_gives_way(database: Database, tmp_path: Path) -> None:
     storage = open_storage((tmp_path / "files").as_uri())
     lease = claimed(database)
-    reporter = Reporter(database, lease, log_limit_bytes=100)
+    reporter = Reporter(database, lease, log_limit_bytes=100, lost=lambda: True)
     stale = []
     for number in (1, 2, 3):
-        file = tmp_path / "state"
-        file.write_bytes(b"state %d" % number)
-        stored = storage.put(f"jobs/job_1/attempts/1/checkpoints/{number}.pt", file)
+        stored = storage.put(f"jobs/job_1/attempts/1/checkpoints/{number}.pt", io.BytesIO(b"state %d" % number))
         stale += reporter.checkpoint(stored, {"phase": "teacher", "complete": False, "epoch": number, "step": 0})
     assert stale == ["jobs/job_1/attempts/1/checkpoints/1.pt"]
     (tmp_path / "files/jobs/job_1/attempts/1/checkpoints/3.pt").write_bytes(b"state X")
@@ -217,12 +228,11 @@ def test_three_losses_without_a_checkpoint_are_poison(database: Database) -> Non
 
 def test_a_loss_after_a_new_checkpoint_costs_nothing(database: Database, tmp_path: Path) -> None:
     storage = open_storage((tmp_path / "files").as_uri())
-    (tmp_path / "state").write_bytes(b"x")
     for attempt in range(1, 6):
         lease = claimed(database)
-        stored = storage.put(f"jobs/job_1/attempts/{attempt}/checkpoints/x.pt", tmp_path / "state")
+        stored = storage.put(f"jobs/job_1/attempts/{attempt}/checkpoints/x.pt", io.BytesIO(b"x"))
         data = {"phase": "teacher", "complete": False, "epoch": attempt, "step": 0}
-        Reporter(database, lease, log_limit_bytes=100).checkpoint(stored, data)
+        Reporter(database, lease, log_limit_bytes=100, lost=lambda: True).checkpoint(stored, data)
         ended(database, lease, "worker_lost")
     with database.reading() as session:
         assert session.get_one(Job, "job_1").status == "queued"
@@ -236,7 +246,7 @@ def test_a_lost_lease_is_noticed_once_and_writes_nothing(database: Database) -> 
         assert lost.wait(5)
         assert beat.lost
     with pytest.raises(LeaseLost):
-        Reporter(database, lease, log_limit_bytes=100).stage("training")
+        Reporter(database, lease, log_limit_bytes=100, lost=lambda: True).stage("training")
     with pytest.raises(LeaseLost), database.transaction() as session:
         held(session, lease)
 
@@ -254,13 +264,12 @@ def test_a_heartbeat_that_cannot_be_sent_gives_up_before_the_lease_runs_out(
 
 def test_local_files_appear_whole_and_only_under_keys(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path / "files")
-    (tmp_path / "x").write_bytes(b"abc")
-    stored = storage.put("jobs/job_1/x.bin", tmp_path / "x")
+    stored = storage.put("jobs/job_1/x.bin", io.BytesIO(b"abc"))
     assert (stored.bytes, stored.sha256[:8]) == (3, "ba7816bf")
     assert storage.fetch("jobs/job_1/x.bin", tmp_path / "y") == stored
     for key in ("../x", "jobs/../../x", "/etc/passwd", "jobs//x", "jobs/.hidden", "jobs/a\x00b", ""):
         with pytest.raises(ValueError, match="not a storage key"):
-            storage.put(key, tmp_path / "x")
+            storage.put(key, io.BytesIO(b"abc"))
     storage.delete_prefix("jobs/job_1")
     storage.delete_prefix("jobs/job_1")
     assert not (tmp_path / "files" / "jobs" / "job_1").exists()
@@ -268,12 +277,11 @@ def test_local_files_appear_whole_and_only_under_keys(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = LocalStorage(tmp_path / "files")
-    (tmp_path / "x").write_bytes(b"abc")
 
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("app.storage.os.fsync", full)
     with pytest.raises(StorageError, match="No space left on device; free some space"):
-        storage.put("jobs/job_1/x.bin", tmp_path / "x")
+        storage.put("jobs/job_1/x.bin", io.BytesIO(b"abc"))
     assert list((tmp_path / "files" / "jobs" / "job_1").iterdir()) == []

@@ -1,0 +1,127 @@
+"""Watching one child: relay what it says, ask it to stop and make it where needed, and say how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from app.config import Settings
+from app.lifecycle.lease import LeaseLost
+from worker.handover import Untrustworthy
+from worker.heartbeat import Heartbeat
+from worker.sandbox import Child
+
+EXIT_STOPPED = 75
+"""EX_TEMPFAIL: the child has stopped at a checkpoint because it was asked to."""
+_LONGEST_LINE = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a child came to its end: with success, or for a reason from the table."""
+
+    reason: str | None
+    detail: str | None = None
+    exit: int | None = None
+
+
+class Watch:
+    """The rules by which an attempt's children are watched; the deadline and the flags hold for all of them."""
+
+    def __init__(
+        self, settings: Settings, beat: Heartbeat, draining: threading.Event, *, allowed_seconds: float | None
+    ) -> None:
+        self._settings = settings
+        self._beat = beat
+        self._draining = draining
+        self._deadline = None if allowed_seconds is None else time.monotonic() + allowed_seconds
+        self._last_sign = time.monotonic()
+
+    def until_ended(
+        self,
+        child: Child,
+        *,
+        relay: Callable[[dict[str, Any]], None],
+        output: Callable[[str], None],
+        tick: Callable[[], None],
+    ) -> Ending:
+        """Until both pipes of ``child`` are at their end. Raises LeaseLost, Untrustworthy."""
+        stop: Ending | None = None
+        asked_at = 0.0
+        self._last_sign = time.monotonic()
+        for line in _events_and_output(child, output):
+            if self._beat.lost:
+                raise LeaseLost
+            if line:
+                relay(_event(line))
+                self._last_sign = time.monotonic()  # after the relay: an upload may take long
+            tick()
+            moment = time.monotonic()
+            if stop is None:
+                stop = self._why_stop()
+                if stop is not None:
+                    asked_at = moment
+                    child.signal_group(signal.SIGKILL if stop.reason == "stalled" else signal.SIGTERM)
+            elif moment - asked_at > self._settings.stop_grace_seconds:
+                child.signal_group(signal.SIGKILL)
+        if self._beat.lost:
+            raise LeaseLost
+        return _how(child.process.wait(), stop)
+
+    def _why_stop(self) -> Ending | None:
+        if self._beat.status != "running" or self._draining.is_set():
+            return Ending("drained")  # where a pausing or cancelling job ends up, its own stop_reason decides
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            return Ending("max_runtime", "the job ran for longer than resources.max_runtime")
+        if time.monotonic() - self._last_sign > self._settings.stall_seconds:
+            return Ending("stalled", f"the training process gave no sign for {self._settings.stall_seconds:.0f} s")
+        return None
+
+
+def _how(status: int, stop: Ending | None) -> Ending:
+    if stop is not None:
+        return Ending(stop.reason, stop.detail, status)
+    if status == 0:
+        return Ending(None, None, status)
+    if status == EXIT_STOPPED:
+        return Ending("drained", None, status)
+    how = f"signal {-status} ({signal.Signals(-status).name})" if status < 0 else f"exit status {status}"
+    return Ending("worker_lost", f"the training process ended with {how}", status)
+
+
+def _event(line: str) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError as error:
+        raise Untrustworthy(f"the child said what is no JSON: {line[:200]!r}") from error
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        raise Untrustworthy(f"the child said what is no event: {line[:200]!r}")
+    return event
+
+
+def _events_and_output(child: Child, output: Callable[[str], None]) -> Iterator[str]:
+    """Each line of the child's events, and at least every 0.2 s an empty one; ends when both pipes are at their end."""
+    buffer = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.events, selectors.EVENT_READ)
+        selector.register(child.output, selectors.EVENT_READ)
+        while selector.get_map():
+            for ready, _ in selector.select(timeout=0.2):
+                piece = os.read(ready.fd, 2**16)
+                if not piece:
+                    selector.unregister(ready.fd)
+                elif ready.fd == child.output:
+                    output(piece.decode(errors="replace"))
+                else:
+                    *lines, buffer = (buffer + piece).split(b"\n")
+                    if len(buffer) > _LONGEST_LINE:
+                        raise Untrustworthy("the child said a line without an end")
+                    yield from (line.decode(errors="replace") for line in lines)
+            yield ""
