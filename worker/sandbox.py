@@ -69,6 +69,8 @@ def spawn(job: str, arguments: Sequence[str] = (), *, folder: Path, network: boo
         "PYTHONPATH": str(TREE),
         "PYTHONUNBUFFERED": "1",
         "PYTHONSAFEPATH": "1",  # the scratch folder is no place to import from
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait starve one another on a busy machine: 255
+        # images/s (lenet5, 2 cores, load 5) where waiting passively gave 1,360
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS repeats its bits only with a fixed workspace
     }
     if os.geteuid() == 0 and _bound_to_root() is None:
