@@ -12,7 +12,9 @@ from stillhouse.spec import JobSpec
 from stillhouse.spec.networks import LayeredStudent, LayeredTeacher
 from stillhouse.spec.networks import Network as NetworkSpec
 from worker.engine.data import Dataset
+from worker.engine.method import Method
 from worker.engine.methods import METHODS
+from worker.engine.methods.combination import Combination
 from worker.engine.network import Network, Preprocessing, build_network
 from worker.engine.optim import build_schedule
 from worker.engine.precision import Precision
@@ -60,6 +62,17 @@ def build(network: NetworkSpec, dataset: Dataset, *, seed: int) -> Network:
     )
 
 
+def build_method(spec: JobSpec) -> Method:
+    """The method a spec describes, or the combination of several; ready only once its run is made."""
+    listed = spec.method if isinstance(spec.method, list) else [spec.method]
+    parts = []
+    for described in listed:
+        fields = described.model_dump()
+        name, weight = fields.pop("name"), fields.pop("weight", 1.0)
+        parts.append((name, weight, METHODS[name](**fields)))
+    return parts[0][2] if len(parts) == 1 and parts[0][1] == 1 else Combination(parts)
+
+
 def build_run(
     spec: JobSpec,
     phase: Phase,
@@ -74,11 +87,10 @@ def build_run(
     described = spec.teacher if phase.kind == "teacher" else spec.student
     assert described is not None
     budget = spec.teacher.train.over(spec.training) if phase.kind == "teacher" and spec.teacher else spec.training
-    method = spec.method.model_dump() if phase.kind == "student" else {"name": "none"}
     weights_seed = derive(phase.seed, "teacher" if phase.kind == "teacher" else "student")
     return Run(
         student=build(described, dataset, seed=weights_seed).to(device),
-        method=METHODS[method.pop("name")](**method).to(device),
+        method=build_method(spec) if phase.kind == "student" else METHODS["none"](),
         teacher=LiveTeacher(teacher, precision=precision) if imitates and teacher is not None else None,
         train=dataset.train.to(device),
         validation=dataset.validation.to(device) if dataset.validation is not None else None,

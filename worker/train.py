@@ -90,6 +90,8 @@ class Job:
                 device=self.device,
                 precision=self.precision,
             )
+            for warning in run.warnings:
+                self.emitter.emit("warning", message=f"{phase.name}: {warning}")
             self._train(phase, run)
             run.student.body.load_state_dict(run.result_state())
             trained[phase.name], networks[phase.name] = run, run.student

@@ -70,7 +70,9 @@ def _seconds(session: Session, caller: Caller, spec: JobSpec) -> float | None:
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     def essence(spec: dict[str, Any]) -> tuple[object, ...]:
         networks = [{**(spec[role] or {}), "train": None} for role in ("teacher", "student")]
-        return (spec["dataset"]["id"], networks, spec["training"]["batch_size"], spec["method"]["name"])
+        listed = spec["method"] if isinstance(spec["method"], list) else [spec["method"]]
+        methods = [method["name"] for method in listed]
+        return (spec["dataset"]["id"], networks, spec["training"]["batch_size"], methods)
 
     return essence(one) == essence(other)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from rich.table import Table
 
 from stillhouse.resources import DryRun, Headline, Job, Result
+from stillhouse.spec.methods import title as method_title
 from stillhouse.spec.networks import title
 
 STYLES = {
@@ -49,7 +50,7 @@ def job(shown: Job) -> Table:
         "data set": shown.spec.dataset.id,
         "teacher": title(shown.spec.teacher) if shown.spec.teacher else None,
         "student": title(shown.spec.student),
-        "method": shown.spec.method.name,
+        "method": method_title(shown.spec.method),
         "progress": f"{shown.progress.fraction:.0%}",
         "attempt": str(shown.attempt),
         "created": f"{shown.created_at:%Y-%m-%d %H:%M:%S} UTC",

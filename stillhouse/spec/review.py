@@ -11,6 +11,7 @@ from stillhouse.spec.catalog import Footprint, architectures
 from stillhouse.spec.datasets import DATASETS, BuiltinDataset
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.layers import LayerShapeError, trace
+from stillhouse.spec.methods.fitness import examine
 from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, Network
 from stillhouse.spec.training import MultiStep, Training
 
@@ -48,6 +49,7 @@ def review(spec: JobSpec) -> Review:
             f"({found.student.parameters:,}); distillation is meant for a larger teacher"
         )
     _check_schedule(spec.training, found)
+    _check_methods(spec, dataset, found)
     if spec.control and spec.teacher is None:
         found.warnings.append("method 'none' is its own control, so no second one is trained")
     return found
@@ -65,6 +67,15 @@ def _check_split(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> None:
         found.refuse("/dataset/validation", message)
     elif images - held_out < spec.training.batch_size:
         found.warnings.append(f"batch_size {spec.training.batch_size} is larger than the training split")
+
+
+def _check_methods(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> None:
+    for index, method in enumerate(spec.imitations):
+        pointer = f"/method/{index}" if isinstance(spec.method, list) else "/method"
+        fitness = examine(method, classes=len(dataset.classes), images=dataset.train)
+        for field_name, message in fitness.refusals:
+            found.refuse(f"{pointer}/{field_name}", message)
+        found.warnings += fitness.warnings
 
 
 def _check_schedule(training: Training, found: Review) -> None:

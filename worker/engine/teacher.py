@@ -37,3 +37,8 @@ class LiveTeacher:
 
     def fingerprint(self) -> str:
         return self.network.fingerprint()
+
+
+def network_of(source: TeacherSource | None) -> Network | None:
+    """The network whose features can be read, or None: every other source is a black box that gives logits."""
+    return source.network if isinstance(source, LiveTeacher) else None
