@@ -153,6 +153,7 @@ def _describe(spec: JobSpec, dataset: Dataset, student: Network) -> dict[str, An
         "input": {"shape": list(shape.shape), "mean": list(shape.mean), "std": list(shape.std)},
         "classes": list(dataset.classes),
         "parameters": sum(parameter.numel() for parameter in student.body.parameters()),
+        **({"additions": student.additions} if student.additions else {}),
     }
 
 

@@ -26,12 +26,16 @@ TRAIN_LABELS = torch.tensor([0, 1, 2, 3, 4, 1, 0, 2, 2, 3, 1, 4])
 
 
 def ready(name: str, *, classes: int = C, **fields: Any) -> Method:
-    """A method on the shapes above, its weights in float64, no two channels alike."""
+    """A method on the shapes above, its weights in float64, no two channels alike.
+
+    For simkd s1 stands for projected maps: it has the teacher's channels.
+    """
     method = METHODS[name](**fields)
     points = {}
     for tap in method.taps:
         kind = "stages" if tap.kind == "preactivations" else tap.kind
-        points[tap] = {point: SHAPES[tap.network][point] for point in KINDS[tap.network][kind]}
+        names = ("s1",) if name == "simkd" and tap.network == "student" else KINDS[tap.network][kind]
+        points[tap] = {point: SHAPES[tap.network][point] for point in names}
     torch.manual_seed(11)
     method.prepare(Setting(classes, TRAIN_LABELS, points))
     method.double()

@@ -57,6 +57,7 @@ CASES: dict[str, tuple[str, dict[str, Any], Reference]] = {
     "sp": ("sp", {"weight_ce": 0.0}, lambda s, t, _: 3000 * formulas.sp(s["s2"], t["t2"])),
     "rkd": ("rkd", {"weight_ce": 0.0}, lambda s, t, _: np.dot((25, 50), formulas.rkd(s["e"], t["te"]))),
     "pkt": ("pkt", {"weight_ce": 0.0}, lambda s, t, _: 30_000 * formulas.pkt(s["e"], t["te"])),
+    "simkd": ("simkd", {}, lambda s, t, _: float(((s["s1"] - t["t2"]) ** 2).mean())),
     "vid": ("vid", {"weight_ce": 0.0}, lambda s, t, w: formulas_learned.vid(s, t, PAIRS, w)),
     "reviewkd": (
         "reviewkd",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor, nn
 
 from worker.engine.errors import MethodRefused
 from worker.engine.losses import cross_entropy, wide
-from worker.engine.points import Kind, Shape
+from worker.engine.points import FeaturePoints, Kind, Shape
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,22 @@ class Setting:
     """For each of the method's taps, the shapes of its points in order."""
 
 
+class Host(Protocol):
+    """A network as a method may change it; ``worker.engine.network.Network`` is one."""
+
+    body: nn.Module
+    additions: dict[str, Any]
+    """What a method put into the body beyond its architecture: enough to do it again."""
+
+    @property
+    def points(self) -> FeaturePoints:
+        """Where features are read by default."""
+
+    @property
+    def input_shape(self) -> Shape:
+        """Channels, height and width of an image."""
+
+
 class Method(nn.Module):
     """What the student imitates. Its own parameters, if any, are trained along.
 
@@ -67,6 +83,10 @@ class Method(nn.Module):
     needs_teacher: bool = True
     taps: tuple[Tap, ...] = ()
     weight_ce: float = 0.0
+
+    def adapt(self, student: Host, teacher: Host | None) -> list[str]:
+        """Change what the student is, before anything else is made. Returns warnings; raises MethodRefused."""
+        return []
 
     def prepare(self, setting: Setting) -> list[str]:
         """Make the parameters, from torch's generator. Returns warnings; raises MethodRefused with the reason."""

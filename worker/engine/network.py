@@ -40,6 +40,8 @@ class Network(nn.Module):
         self.body = body
         self.preprocessing = preprocessing
         self.capture: Capture | None = None
+        self.additions: dict[str, Any] = {}
+        """What a method put into the body beyond its architecture; see ``simkd.reshape``."""
         self._points = points
         for name in ("mean", "std"):
             values = torch.tensor(getattr(preprocessing, name), dtype=torch.float32).view(1, -1, 1, 1)
@@ -52,6 +54,11 @@ class Network(nn.Module):
             return Outputs(logits=self.body(normalised))
         with self.capture.record() as features:
             return Outputs(logits=self.body(normalised), features=features)
+
+    @property
+    def input_shape(self) -> Shape:
+        """Channels, height and width of an image."""
+        return self.preprocessing.shape
 
     @property
     def points(self) -> FeaturePoints:

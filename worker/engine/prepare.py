@@ -24,14 +24,12 @@ def prepare(method: Method, *, student: Network, teacher: TeacherSource | None, 
     """
     if method.needs_teacher and teacher is None:
         raise MethodRefused("this method imitates a teacher, and there is none.", remedy="Name a teacher.")
-    points = {
-        **_capture(method, "student", student),
-        **_capture(method, "teacher", network_of(teacher)),
-    }
-    setting = Setting(classes=_classes(student), labels=labels, points=points)
+    points = dict(_capture(method, "teacher", network_of(teacher)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "method"))
-        warnings = method.prepare(setting)
+        warnings = method.adapt(student, network_of(teacher))
+        points |= _capture(method, "student", student)
+        warnings += method.prepare(Setting(classes=_classes(student), labels=labels, points=points))
     method.to(labels.device)
     return warnings
 

@@ -15,6 +15,7 @@ from stillhouse.spec.methods.features import (
     KnowledgeReview,
     ProbabilisticTransfer,
     RelationalDistillation,
+    ReusedClassifier,
     SimilarityPreserving,
     VariationalInformation,
 )
@@ -47,6 +48,7 @@ Method = Annotated[
     | VariationalInformation
     | ContrastiveDistillation
     | KnowledgeReview
+    | ReusedClassifier
     | NoDistillation,
     Field(discriminator="name"),
 ]

@@ -139,3 +139,16 @@ class KnowledgeReview(FeatureImitation):
     weight_feature: FeatureWeight = Field(default=1.0, description=FEATURE)
     warmup_epochs: WarmUp = Field(default=20, description=WARMUP)
     maximum_channels: int = Field(default=512, ge=1, le=4096, description="Most channels inside the fusion.")
+
+
+class ReusedClassifier(FeatureImitation):
+    """The teacher's own classifier on the student's projected features (Chen et al. 2022, eq. 2).
+
+    Loss: ``weight_ce * CE + weight_feature * mean (projector(student) - teacher)^2``, of the last maps. Projector and
+    classifier become part of the student, which is larger than its architecture: the warning says by how much.
+    """
+
+    name: Literal["simkd"] = "simkd"
+    weight_ce: Weight = Field(default=0.0, description=CE)
+    weight_feature: FeatureWeight = Field(default=1.0, description=FEATURE)
+    reduction: int = Field(default=2, ge=1, le=64, description="The projector is so many times narrower inside.")

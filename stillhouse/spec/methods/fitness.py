@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from stillhouse.spec.methods.base import Imitation
-from stillhouse.spec.methods.features import ContrastiveDistillation
+from stillhouse.spec.methods.features import ContrastiveDistillation, ReusedClassifier
 from stillhouse.spec.methods.logits import CorrelationDistillation, DecoupledDistillation, NormalisedDistillation
 
 _FEW_CLASSES = 20
@@ -36,6 +36,8 @@ def examine(method: Imitation, *, classes: int, images: int) -> Fitness:
         found.refusals.append(("name", reason))
     if isinstance(method, DecoupledDistillation | NormalisedDistillation) and classes == 2:
         found.warnings.append(f"with two classes {name} has no non-target part")
+    if isinstance(method, ReusedClassifier):
+        found.warnings.append("simkd serves a larger student: projector and teacher's classifier become part of it")
     if isinstance(method, ContrastiveDistillation) and method.negatives > images:
         found.warnings.append(f"crd draws as many negatives as there are training images, not {method.negatives}")
     return found

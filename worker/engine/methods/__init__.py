@@ -17,6 +17,7 @@ from worker.engine.methods.patient import FunctionMatching
 from worker.engine.methods.pkt import ProbabilisticTransfer
 from worker.engine.methods.reviewkd import KnowledgeReview
 from worker.engine.methods.rkd import RelationalDistillation
+from worker.engine.methods.simkd import ReusedClassifier
 from worker.engine.methods.sp import SimilarityPreserving
 from worker.engine.methods.vid import VariationalInformation
 
@@ -36,5 +37,6 @@ METHODS: dict[str, type[Method]] = {
     "vid": VariationalInformation,
     "crd": ContrastiveDistillation,
     "reviewkd": KnowledgeReview,
+    "simkd": ReusedClassifier,
     "none": NoDistillation,
 }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from worker.engine.errors import MethodRefused
-from worker.engine.method import Batch, Method, Outputs, Setting
+from worker.engine.method import Batch, Host, Method, Outputs, Setting
 
 
 class Combination(Method):
@@ -26,6 +26,9 @@ class Combination(Method):
     def named(self) -> list[tuple[str, Method]]:
         """The parts by name."""
         return [(name, part) for name, part in self.parts.items() if isinstance(part, Method)]
+
+    def adapt(self, student: Host, teacher: Host | None) -> list[str]:
+        return [warning for _, part in self.named for warning in part.adapt(student, teacher)]
 
     def prepare(self, setting: Setting) -> list[str]:
         for name, part in self.named:
