@@ -62,8 +62,8 @@ def test_a_head_that_does_more_than_average_is_refused(digits: Dataset, averagin
     for student in (network(), network(layers=LAYERS[-2:])):
         with pytest.raises(MethodRefused, match="student does not average"):
             run(digits, method=METHODS["simkd"](), taught_by=averaging, student=student)
+    named = METHODS["simkd"](student_points=["nowhere"])
     with pytest.raises(MethodRefused, match="no feature point 'nowhere'"):
-        named = METHODS["simkd"](student_points=["nowhere"])
         run(digits, method=named, taught_by=averaging, student=network(layers=STUDENT))
     flat = LiveTeacher(network(), precision=FP32)
     with pytest.raises(MethodRefused, match="teacher does not average"):

@@ -41,7 +41,9 @@ def _capture(
     taps = [tap for tap in method.taps if tap.network == whose]
     if network is None:
         if taps:
-            message = f"the {whose} is a black box that gives logits alone, and this method reads its features."
+            message = (
+                f"the {whose} is a black box or an ensemble that gives logits alone, and this method reads features."
+            )
             raise MethodRefused(message, remedy="Use a method on logits, such as kd or dkd, or a single network.")
         return {}
     named = {tap: tap.points or network.points.of(tap.kind) for tap in taps}
