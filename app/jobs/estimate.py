@@ -69,7 +69,7 @@ def _seconds(session: Session, caller: Caller, spec: JobSpec) -> float | None:
 
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     def essence(spec: dict[str, Any]) -> tuple[object, ...]:
-        networks = [{**(spec[role] or {}), "train": None} for role in ("teacher", "student")]
+        networks = [{**network, "train": None} for network in (*_teachers(spec), spec["student"])]
         listed = spec["method"] if isinstance(spec["method"], list) else [spec["method"]]
         methods = [method["name"] for method in listed]
         return (spec["dataset"]["id"], networks, spec["training"]["batch_size"], methods)
@@ -81,5 +81,11 @@ def _epochs(spec: dict[str, Any]) -> int:
     """Of all trainings of a job together."""
     training = spec["training"]
     runs = training["seeds"] * (2 if spec["control"] and spec["teacher"] else 1)
-    teacher = spec["teacher"]["train"]["epochs"] if spec["teacher"] else 0
-    return int(training["epochs"] * runs + teacher)
+    teachers = sum(teacher["train"]["epochs"] for teacher in _teachers(spec))
+    return int(training["epochs"] * runs + teachers)
+
+
+def _teachers(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """None, one or several, as a list."""
+    teacher = spec["teacher"]
+    return teacher if isinstance(teacher, list) else [teacher] if teacher else []

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from stillhouse.spec.base import Label, SpecModel
 from stillhouse.spec.datasets import DATASETS
 from stillhouse.spec.methods import Imitation, KnowledgeDistillation, Method, Methods, NoDistillation, title
-from stillhouse.spec.networks import Student, Teacher
+from stillhouse.spec.networks import Student, Teacher, Teachers
 from stillhouse.spec.training import Resources, Training
 
 
@@ -25,7 +25,9 @@ class JobSpec(SpecModel):
 
     name: str = Field(default="distillation", min_length=1, max_length=128)
     dataset: DatasetRef
-    teacher: Teacher | None = Field(default=None, description="Needed by every method but 'none'.")
+    teacher: Teachers | None = Field(
+        default=None, description="Needed by every method but 'none'; of a list, the probabilities are averaged."
+    )
     student: Student
     method: Methods = Field(
         default_factory=KnowledgeDistillation, description="What the student imitates; a list adds methods up."
@@ -65,6 +67,13 @@ class JobSpec(SpecModel):
         return self
 
     @property
+    def teachers(self) -> list[Teacher]:
+        """All of them, in order."""
+        if self.teacher is None:
+            return []
+        return self.teacher if isinstance(self.teacher, list) else [self.teacher]
+
+    @property
     def imitations(self) -> list[Imitation]:
         """The methods that imitate a teacher."""
         listed: list[Method] = self.method if isinstance(self.method, list) else [self.method]
@@ -80,6 +89,10 @@ class JobSpec(SpecModel):
         known = DATASETS.get(self.dataset.id)
         classes = classes or (len(known.classes) if known else 0)
         filled = [method.for_classes(classes) for method in self.imitations]
-        train = self.teacher.train.filled_from(self.training)
-        method = filled if isinstance(self.method, list) else filled[0]
-        return self.model_copy(update={"teacher": self.teacher.model_copy(update={"train": train}), "method": method})
+        teachers = [one.model_copy(update={"train": one.train.filled_from(self.training)}) for one in self.teachers]
+        return self.model_copy(
+            update={
+                "teacher": teachers if isinstance(self.teacher, list) else teachers[0],
+                "method": filled if isinstance(self.method, list) else filled[0],
+            }
+        )

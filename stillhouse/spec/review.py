@@ -41,8 +41,7 @@ def review(spec: JobSpec) -> Review:
         return found
     _check_split(spec, dataset, found)
     found.student = _footprint("/student", spec.student, dataset, found)
-    if spec.teacher is not None:
-        found.teacher = _footprint("/teacher", spec.teacher, dataset, found)
+    found.teacher = _teachers(spec, dataset, found)
     if found.teacher and found.student and found.teacher.parameters <= found.student.parameters:
         found.warnings.append(
             f"the teacher ({found.teacher.parameters:,} parameters) is no larger than its student "
@@ -53,6 +52,21 @@ def review(spec: JobSpec) -> Review:
     if spec.control and spec.teacher is None:
         found.warnings.append("method 'none' is its own control, so no second one is trained")
     return found
+
+
+def _teachers(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> Footprint | None:
+    """Of several, what they cost together."""
+    listed = isinstance(spec.teacher, list)
+    each = [
+        _footprint(f"/teacher/{index}" if listed else "/teacher", teacher, dataset, found)
+        for index, teacher in enumerate(spec.teachers)
+    ]
+    known = [footprint for footprint in each if footprint is not None]
+    if not known or len(known) < len(each):
+        return None
+    return Footprint(
+        parameters=sum(footprint.parameters for footprint in known), flops=sum(footprint.flops for footprint in known)
+    )
 
 
 def _check_split(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> None:
@@ -76,6 +90,9 @@ def _check_methods(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> Non
         for field_name, message in fitness.refusals:
             found.refuse(f"{pointer}/{field_name}", message)
         found.warnings += fitness.warnings
+        if method.reads_features and len(spec.teachers) > 1:
+            message = f"{method.name} reads a teacher's features, and {len(spec.teachers)} teachers have none in common"
+            found.refuse(f"{pointer}/name", f"{message}; name one teacher, or use a method on logits such as kd")
 
 
 def _check_schedule(training: Training, found: Review) -> None:

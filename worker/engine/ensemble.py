@@ -28,7 +28,8 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(network for _, network in members)
         total = sum(weight for weight, _ in members)
-        self.register_buffer("weights", torch.tensor([weight / total for weight, _ in members]), persistent=False)
+        shares = torch.tensor([weight / total for weight, _ in members], device=members[0][1].mean.device)
+        self.register_buffer("weights", shares, persistent=False)
 
     def forward(self, images: Tensor) -> Outputs:
         """Float [B, C, H, W] in 0 to 1, to log-probabilities [B, classes]."""
