@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -59,7 +60,8 @@ class OneForAll(Method):
 
     def _towards(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         """-T^2 mean of sum_c [(p_teacher + 1_label)^exponent - 1_label] log p_student."""
-        label = F.one_hot(labels, teacher.shape[1]).to(teacher.dtype)
+        classes = torch.arange(teacher.shape[1], device=labels.device)  # one_hot would read values on the host
+        label = (labels[:, None] == classes).to(teacher.dtype)
         wanted = (F.softmax(teacher / self.temperature, dim=1) + label) ** self.exponent - label
         crossed = -(wanted * F.log_softmax(wide(student) / self.temperature, dim=1)).sum(dim=1)
         return self.temperature**2 * crossed.mean()
