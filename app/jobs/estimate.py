@@ -15,6 +15,7 @@ from app.tables import Job
 from stillhouse.resources import DryRun, Estimate
 from stillhouse.spec import JobSpec
 from stillhouse.spec.datasets import DATASETS
+from stillhouse.spec.methods.taps import read_by
 from stillhouse.spec.review import Review
 
 _TRAINED_BYTES = 16
@@ -33,7 +34,16 @@ def dry_run(session: Session, caller: Caller, spec: JobSpec) -> DryRun:
         warnings.append(
             "no job with this data set and these networks has run here yet, so its time cannot be estimated"
         )
-    return DryRun(spec=complete, warnings=warnings, estimate=_estimate(complete, found, seconds), admissible=True)
+    return DryRun(
+        spec=complete,
+        warnings=warnings,
+        estimate=_estimate(complete, found, seconds),
+        feature_points={
+            "student": read_by(complete.imitations, "student", found.student),
+            "teacher": read_by(complete.imitations, "teacher", found.teacher),
+        },
+        admissible=True,
+    )
 
 
 def _estimate(spec: JobSpec, found: Review, seconds: float | None) -> Estimate:

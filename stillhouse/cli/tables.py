@@ -103,6 +103,9 @@ def dry_run(answer: DryRun) -> Table:
         "memory", f"{estimate.memory_bytes / 2**20:.1f} MiB", "weights, optimizer and data; activations come on top"
     )
     table.add_row("time", "unknown" if estimate.seconds is None else f"about {estimate.seconds:.0f} s", "")
+    for role, points in answer.feature_points.items():
+        for name, shape in points.items():
+            table.add_row(f"{role} point", name, "x".join(map(str, shape)) if shape else "known to the worker")
     for warning in answer.warnings:
         table.add_row("[yellow]warning[/]", warning, "")
     return table

@@ -64,6 +64,8 @@ def _teachers(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> Footprin
     known = [footprint for footprint in each if footprint is not None]
     if not known or len(known) < len(each):
         return None
+    if len(known) == 1:
+        return known[0]
     return Footprint(
         parameters=sum(footprint.parameters for footprint in known), flops=sum(footprint.flops for footprint in known)
     )

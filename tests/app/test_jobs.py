@@ -57,6 +57,13 @@ def test_an_idempotency_key_with_another_spec_is_refused(client: TestClient) -> 
     assert response.json()["code"] == "idempotency_mismatch"
 
 
+def test_a_dry_run_shows_the_feature_points_and_their_shapes(client: TestClient) -> None:
+    spec = {**SPEC, "teacher": {"architecture": "resnet20"}, "student": {"architecture": "resnet8"}}
+    body = client.post("/v1/jobs?dry_run=true", json={**spec, "method": {"name": "fitnet"}}).json()
+    assert body["feature_points"] == {"student": {"layer2": [32, 4, 4]}, "teacher": {"layer2": [32, 4, 4]}}
+    assert client.post("/v1/jobs?dry_run=true", json=spec).json()["feature_points"] == {"student": {}, "teacher": {}}
+
+
 def test_a_dry_run_stores_nothing_and_warns(client: TestClient, doorbell: RecordingDoorbell) -> None:
     spec = {**SPEC, "teacher": {"layers": LAYERS}, "student": {"architecture": "resnet8"}}
     answer = client.post("/v1/jobs?dry_run=true", json=spec)

@@ -5,14 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from stillhouse.spec import JobSpec
 from stillhouse.spec.methods import METHODS, Imitation, title
 from stillhouse.spec.methods.fitness import examine
+from stillhouse.spec.methods.taps import read_by
 from stillhouse.spec.review import review
 from worker.assembly import build_method
+from worker.engine.methods import METHODS as ENGINE
 from worker.engine.methods.combination import Combination
+from worker.engine.network import Network, Preprocessing, build_network
+from worker.engine.precision import Precision
+from worker.engine.prepare import prepare
+from worker.engine.teacher import LiveTeacher
+
+
+def built(architecture: str) -> Network:
+    return build_network(
+        architecture=architecture, classes=10, preprocessing=Preprocessing((1, 8, 8), (0.3,), (0.4,)), seed=0
+    )
+
 
 TEACHING = [name for name in METHODS if name != "none"]
 
@@ -114,6 +128,40 @@ def test_few_classes_are_refused_or_warned_of_at_the_field() -> None:
     assert examined(2, name="dkd") == ([], 1)
     assert examined(10, name="crd") == ([], 1)
     assert examined(10, name="crd", negatives=1000) == ([], 0)
+
+
+@pytest.mark.parametrize("name", TEACHING)
+def test_the_points_that_are_promised_are_those_the_engine_reads(name: str) -> None:
+    """Of kinds, and of names: the dry run's are what a run captures."""
+    promised = METHODS[name]
+    assert issubclass(promised, Imitation)
+    taps = ENGINE[name]().taps
+    assert tuple(tap.kind for tap in taps if tap.network == "student") == promised.student_kinds
+    assert tuple(tap.kind for tap in taps if tap.network == "teacher") == promised.teacher_kinds
+    assert promised.reads_features == bool(promised.teacher_kinds)
+    spec, networks = job({"name": name}), [built("resnet8"), built("resnet20")]
+    found = review(spec)
+    prepare(
+        ENGINE[name](),
+        student=networks[0],
+        teacher=LiveTeacher(networks[1], precision=Precision("fp32", scales_gradients=False)),
+        labels=torch.arange(10),
+        seed=0,
+    )
+    for role, network, footprint in zip(("student", "teacher"), networks, (found.student, found.teacher), strict=True):
+        shown = read_by(spec.imitations, role, footprint)  # type: ignore[arg-type]
+        captured = network.capture.points if network.capture else ()
+        assert tuple(sorted(shown)) == tuple(sorted(captured))
+        if name != "simkd":  # whose projector changes the shape of the student's point
+            assert shown == {k: list(v) for k, v in network.capture_points(captured, whose=role).items()}
+
+
+def test_points_that_the_catalog_does_not_know_are_shown_without_a_shape() -> None:
+    spec = job({"name": "at", "student_points": ["layer1.0.conv1", "layer2"]})
+    found = review(spec)
+    assert read_by(spec.imitations, "student", found.student) == {"layer1.0.conv1": None, "layer2": [32, 4, 4]}
+    assert read_by(spec.imitations, "student", None) == {"layer1.0.conv1": None, "layer2": None}
+    assert read_by(spec.imitations, "teacher", None) == {"(stages)": None}
 
 
 def test_a_dry_run_says_so() -> None:

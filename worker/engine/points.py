@@ -23,6 +23,7 @@ Shape = tuple[int, ...]
 Kind = Literal["stages", "middle", "last", "preactivations", "embedding"]
 
 _INPUT = ":input"
+_LISTED: tuple[Kind, ...] = ("stages", "preactivations", "embedding")
 _SHOWN = 40
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.ELU)
 _TRANSPARENT = (nn.Dropout, nn.Dropout2d, nn.Identity)
@@ -150,6 +151,15 @@ def derive(body: nn.Module, shape: Shape) -> FeaturePoints:
         preactivations=tuple(_before_activation(call, calls) for call in stages),
         embedding=f"{classifiers[-1].name}{_INPUT}" if classifiers else None,
     )
+
+
+def described(body: nn.Module, shape: Shape, points: FeaturePoints | None) -> dict[str, dict[str, Shape]]:
+    """The default points with their shapes, for the catalog; the middle and the last stage are among the stages."""
+    found = points or derive(body, shape)
+    kinds = {kind: found.of(kind) for kind in _LISTED}
+    every = tuple(dict.fromkeys(point for points in kinds.values() for point in points))
+    shapes = shapes_of(body, every, shape, whose="network")
+    return {kind: {point: shapes[point] for point in points} for kind, points in kinds.items()}
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,9 @@ class Imitation(SpecModel):
     """The published values for ImageNet, where they differ."""
     reads_features: ClassVar[bool] = False
     """Whether the teacher must be a network whose features can be read."""
+    student_kinds: ClassVar[tuple[str, ...]] = ()
+    """Kinds of feature points it reads; the first gives way to those that are named."""
+    teacher_kinds: ClassVar[tuple[str, ...]] = ()
     mixes_images: ClassVar[bool] = False
     when_standardised: ClassVar[dict[str, Any]] = {}
     """The published values for standardised logits."""

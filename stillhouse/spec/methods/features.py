@@ -36,6 +36,9 @@ class FitNet(FeatureImitation):
     Loss: ``weight_ce * CE + weight_feature * mean (regressor(student) - teacher)^2``.
     """
 
+    student_kinds = ("middle",)
+    teacher_kinds = ("middle",)
+
     name: Literal["fitnet"] = "fitnet"
     weight_ce: Weight = Field(default=1.0, description=CE)
     weight_feature: FeatureWeight = Field(default=100.0, description=FEATURE)
@@ -48,6 +51,9 @@ class AttentionTransfer(FeatureImitation):
     mean squared activation, normalised; the larger map is pooled to the smaller.
     """
 
+    student_kinds = ("stages",)
+    teacher_kinds = ("stages",)
+
     name: Literal["at"] = "at"
     weight_ce: Weight = Field(default=1.0, description=CE)
     weight_feature: FeatureWeight = Field(default=1000.0, description=FEATURE)
@@ -58,6 +64,9 @@ class SimilarityPreserving(FeatureImitation):
 
     Loss: ``weight_ce * CE + weight_feature * |G_student - G_teacher|^2 / B^2``, G the rows of F F' normalised.
     """
+
+    student_kinds = ("last",)
+    teacher_kinds = ("last",)
 
     name: Literal["sp"] = "sp"
     weight_ce: Weight = Field(default=1.0, description=CE)
@@ -72,6 +81,9 @@ class RelationalDistillation(FeatureImitation):
     """
 
     parts = ("weight_distance", "weight_angle")
+
+    student_kinds = ("embedding",)
+    teacher_kinds = ("embedding",)
 
     name: Literal["rkd"] = "rkd"
     weight_ce: Weight = Field(default=1.0, description=CE)
@@ -90,6 +102,9 @@ class ProbabilisticTransfer(FeatureImitation):
     over B^2 pairs, so the weight is large, and other batch sizes need another one.
     """
 
+    student_kinds = ("embedding",)
+    teacher_kinds = ("embedding",)
+
     name: Literal["pkt"] = "pkt"
     weight_ce: Weight = Field(default=1.0, description=CE)
     weight_feature: FeatureWeight = Field(default=30_000.0, description=FEATURE)
@@ -101,6 +116,9 @@ class VariationalInformation(FeatureImitation):
     Loss: ``weight_ce * CE + weight_feature * sum over stages of mean ((m(student) - teacher)^2 / v + log v) / 2``,
     with a learned mean m and, for each channel, a learned variance v. It may fall below zero.
     """
+
+    student_kinds = ("stages",)
+    teacher_kinds = ("stages",)
 
     name: Literal["vid"] = "vid"
     weight_ce: Weight = Field(default=1.0, description=CE)
@@ -114,6 +132,9 @@ class ContrastiveDistillation(FeatureImitation):
     + the reverse)``. The banks hold two embeddings for every training image; negatives are at most as many as those.
     Published with kd beside it: ``method: [{name: crd}, {name: kd, weight_ce: 0, weight_kd: 1}]``.
     """
+
+    student_kinds = ("embedding",)
+    teacher_kinds = ("embedding",)
 
     name: Literal["crd"] = "crd"
     temperature: float = Field(default=0.07, ge=0.02, le=10, description="Divides the cosines of embeddings.")
@@ -134,6 +155,9 @@ class KnowledgeReview(FeatureImitation):
 
     large_scale: ClassVar[dict[str, Any]] = {"warmup_epochs": 1}
 
+    student_kinds = ("stages", "embedding")
+    teacher_kinds = ("preactivations", "embedding")
+
     name: Literal["reviewkd"] = "reviewkd"
     weight_ce: Weight = Field(default=1.0, description=CE)
     weight_feature: FeatureWeight = Field(default=1.0, description=FEATURE)
@@ -147,6 +171,9 @@ class ReusedClassifier(FeatureImitation):
     Loss: ``weight_ce * CE + weight_feature * mean (projector(student) - teacher)^2``, of the last maps. Projector and
     classifier become part of the student, which is larger than its architecture: the warning says by how much.
     """
+
+    student_kinds = ("last",)
+    teacher_kinds = ("last",)
 
     name: Literal["simkd"] = "simkd"
     weight_ce: Weight = Field(default=0.0, description=CE)

@@ -139,6 +139,8 @@ class OneForAll(Imitation):
 
     parts = ("weight_kd", "weight_feature")
 
+    student_kinds = ("stages",)
+
     name: Literal["ofa"] = "ofa"
     temperature: Temperature = Field(default=1.0, description=TEMPERATURE)
     exponent: float = Field(default=1.0, ge=1, le=4, description="Strengthens the label's share; published 1 to 1.5.")
