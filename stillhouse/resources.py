@@ -172,6 +172,10 @@ class DryRun(Resource):
     spec: JobSpec
     warnings: list[str]
     estimate: Estimate
+    feature_points: dict[Literal["student", "teacher"], dict[str, list[int] | None]] = Field(
+        default={},
+        description="What the method reads of each network: module paths and shapes of one sample, null where unknown.",
+    )
     admissible: bool
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +12,10 @@ from stillhouse.spec import JobSpec
 from stillhouse.spec.networks import LayeredStudent, LayeredTeacher
 from stillhouse.spec.networks import Network as NetworkSpec
 from worker.engine.data import Dataset
+from worker.engine.ensemble import Ensemble
+from worker.engine.method import Method
 from worker.engine.methods import METHODS
+from worker.engine.methods.combination import Combination
 from worker.engine.network import Network, Preprocessing, build_network
 from worker.engine.optim import build_schedule
 from worker.engine.precision import Precision
@@ -30,12 +33,18 @@ class Phase:
     kind: Kind
     seed: int
     name: str
+    index: int = 0
+    """Which of several teachers."""
 
 
 def phases(spec: JobSpec) -> list[Phase]:
-    """What is trained, in order: the teacher, then student and control for each seed."""
+    """What is trained, in order: the teacher or each of several, then student and control for each seed."""
     first = spec.training.seed
-    planned = [Phase("teacher", first, "teacher")] if spec.teacher is not None else []
+    listed = isinstance(spec.teacher, list)
+    planned = [
+        Phase("teacher", first, f"teacher-{index}" if listed else "teacher", index)
+        for index in range(len(spec.teachers))
+    ]
     kinds: Sequence[Kind] = ("student", "control") if spec.control and spec.teacher is not None else ("student",)
     for index in range(spec.training.seeds):
         planned += [Phase(kind, first + index, f"{kind}-{index}") for kind in kinds]
@@ -60,25 +69,46 @@ def build(network: NetworkSpec, dataset: Dataset, *, seed: int) -> Network:
     )
 
 
+def build_method(spec: JobSpec) -> Method:
+    """The method a spec describes, or the combination of several; ready only once its run is made."""
+    listed = spec.method if isinstance(spec.method, list) else [spec.method]
+    parts = []
+    for described in listed:
+        fields = described.model_dump()
+        name, weight = fields.pop("name"), fields.pop("weight", 1.0)
+        parts.append((name, weight, METHODS[name](**fields)))
+    return parts[0][2] if len(parts) == 1 and parts[0][1] == 1 else Combination(parts)
+
+
+def build_teacher(spec: JobSpec, trained: Mapping[str, Network]) -> Network | Ensemble | None:
+    """The teacher of the students: one network, or several as one, from those that are trained."""
+    members = [trained[phase.name] for phase in phases(spec) if phase.kind == "teacher" and phase.name in trained]
+    if len(members) < len(spec.teachers) or not members:
+        return None
+    if not isinstance(spec.teacher, list):
+        return members[0]
+    weights = [teacher.weight for teacher in spec.teachers]
+    return Ensemble(list(zip(weights, members, strict=True)))
+
+
 def build_run(
     spec: JobSpec,
     phase: Phase,
     dataset: Dataset,
     *,
-    teacher: Network | None,
+    teacher: Network | Ensemble | None,
     device: torch.device,
     precision: Precision,
 ) -> Run:
     """One training, ready to start. Student and control of a seed differ in their method, and in nothing else."""
     imitates = phase.kind == "student" and teacher is not None
-    described = spec.teacher if phase.kind == "teacher" else spec.student
-    assert described is not None
-    budget = spec.teacher.train.over(spec.training) if phase.kind == "teacher" and spec.teacher else spec.training
-    method = spec.method.model_dump() if phase.kind == "student" else {"name": "none"}
-    weights_seed = derive(phase.seed, "teacher" if phase.kind == "teacher" else "student")
+    taught = spec.teachers[phase.index] if phase.kind == "teacher" else None
+    described = taught or spec.student
+    budget = taught.train.over(spec.training) if taught else spec.training
+    weights_seed = derive(phase.seed, phase.name if taught else "student")
     return Run(
         student=build(described, dataset, seed=weights_seed).to(device),
-        method=METHODS[method.pop("name")](**method).to(device),
+        method=build_method(spec) if phase.kind == "student" else METHODS["none"](),
         teacher=LiveTeacher(teacher, precision=precision) if imitates and teacher is not None else None,
         train=dataset.train.to(device),
         validation=dataset.validation.to(device) if dataset.validation is not None else None,

@@ -6,6 +6,7 @@ import csv
 import json
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, stdev
@@ -15,9 +16,11 @@ import torch
 import yaml
 
 from stillhouse.spec import JobSpec
+from stillhouse.spec.methods import title
 from stillhouse.spec.networks import NamedStudent
-from worker.assembly import preprocessing_of
+from worker.assembly import build_teacher, preprocessing_of
 from worker.engine.data import Dataset
+from worker.engine.ensemble import Ensemble
 from worker.engine.evaluate import Evaluation, Footprint, agreement, evaluate, measure
 from worker.engine.exports import EXPORTS
 from worker.engine.network import Network
@@ -46,6 +49,9 @@ def write_bundle(
     for name, run in runs.items():
         tested[name] = evaluate(run.student, dataset.test.to(run.device))
         on_evaluated()
+    teacher = build_teacher(spec, {name: run.student for name, run in runs.items()})
+    if isinstance(teacher, Ensemble):
+        tested["teacher"] = evaluate(teacher, dataset.test.to(runs["student-0"].device))
     on_stage("exporting")
     student = runs["student-0"].student
     weights = folder / "student.safetensors"
@@ -53,10 +59,10 @@ def write_bundle(
     sizes = {
         name: _bytes_of(run.student, folder / ".size")
         for name, run in runs.items()
-        if name.endswith("-0") or name == "teacher"
+        if name.endswith("-0") or name.startswith("teacher")
     }
     result = _compare(runs, tested, sizes, dataset)
-    report = _report(spec, dataset, runs, tested, settled, protections, result)
+    report = _report(spec, dataset, runs, tested, settled, protections, result, teacher)
     _write_json(folder / "student.json", _describe(spec, dataset, student))
     _write_json(folder / "report.json", report)
     (folder / "report.html").write_text(render(report))
@@ -73,6 +79,10 @@ def _compare(
         names = [name for name in runs if name.split("-")[0] == kind]
         if not names:
             return None
+        if kind == "teacher":  # one, or several that are judged, and cost, as one
+            shapes = [measure(runs[name].student) for name in names]
+            together = Footprint(*(sum(getattr(shape, part.name) for shape in shapes) for part in fields(Footprint)))
+            return _headline([tested["teacher"]], together, sum(sizes[name] for name in names))
         shape = measure(runs[names[0]].student)
         return _headline([tested[name] for name in names], shape, sizes[names[0]])
 
@@ -115,11 +125,13 @@ def _report(
     settled: Mapping[str, Any],
     protections: Protections,
     result: Mapping[str, Any],
+    teacher: Network | Ensemble | None,
 ) -> dict[str, Any]:
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {
         "name": spec.name,
         "spec": spec.model_dump(mode="json"),
+        "method": title(spec.method),
         "result": dict(result),
         "phases": {
             name: {
@@ -141,7 +153,7 @@ def _report(
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             **settled,
             "dataset_sha256": dataset.fingerprint,
-            "teacher_sha256": runs["teacher"].student.fingerprint() if "teacher" in runs else None,
+            "teacher_sha256": teacher.fingerprint() if teacher is not None else None,
             "sandbox": {"held": protections.held, "missing": protections.missing},
         },
     }
@@ -171,6 +183,7 @@ def _describe(spec: JobSpec, dataset: Dataset, student: Network) -> dict[str, An
         "input": {"shape": list(shape.shape), "mean": list(shape.mean), "std": list(shape.std)},
         "classes": list(dataset.classes),
         "parameters": sum(parameter.numel() for parameter in student.body.parameters()),
+        **({"additions": student.additions} if student.additions else {}),
     }
 
 

@@ -14,6 +14,7 @@ from stillhouse.spec.catalog import FILE
 from stillhouse.spec.datasets import DATASETS
 from worker.engine.architectures import ARCHITECTURES, Architecture
 from worker.engine.evaluate import count_flops
+from worker.engine.points import described
 
 
 def main() -> None:
@@ -34,7 +35,14 @@ def _entry(architecture: Architecture) -> dict[str, Any]:
             with torch.device("meta"):
                 body = architecture.build(len(dataset.classes), channels, (height, width))
             parameters = sum(parameter.numel() for parameter in body.parameters())
-            figures[dataset.name] = {"parameters": parameters, "flops": count_flops(body, dataset.shape)}
+            points = described(body, dataset.shape, architecture.points)
+            figures[dataset.name] = {
+                "parameters": parameters,
+                "flops": count_flops(body, dataset.shape),
+                "points": {
+                    kind: {name: list(shape) for name, shape in shapes.items()} for kind, shapes in points.items()
+                },
+            }
     return {
         "family": architecture.family,
         "source": architecture.source,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-PHASE = re.compile(r"teacher|(student|control)-\d{1,4}")
+PHASE = re.compile(r"teacher|(teacher|student|control)-\d{1,4}")
 _NAME = re.compile(r"[a-z0-9][A-Za-z0-9_-]{0,90}(\.[a-z0-9]{1,12}){1,2}")
 
 

@@ -18,7 +18,7 @@ class Tracker:
         images = len(dataset.train)
         self._work: dict[str, float] = {}
         for phase in phases(spec):
-            teacher = spec.teacher if phase.kind == "teacher" else None
+            teacher = spec.teachers[phase.index] if phase.kind == "teacher" else None
             epochs = teacher.train.epochs if teacher is not None else spec.training.epochs
             self._work[phase.name] = float(images * (epochs or spec.training.epochs))
         self._done = dict.fromkeys(self._work, 0.0)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from stillhouse.spec import JobSpec
-from worker.assembly import Phase, build_run, phases
+from worker.assembly import Phase, build_run, build_teacher, phases
 from worker.bundle import write_bundle
 from worker.child import Emitter
 from worker.engine import checkpoint
@@ -88,10 +88,12 @@ class Job:
                 self.spec,
                 phase,
                 self.dataset,
-                teacher=networks.get("teacher"),
+                teacher=build_teacher(self.spec, networks),
                 device=self.device,
                 precision=self.precision,
             )
+            for warning in run.warnings:
+                self.emitter.emit("warning", message=f"{phase.name}: {warning}")
             self._train(phase, run)
             run.student.body.load_state_dict(run.result_state())
             trained[phase.name], networks[phase.name] = run, run.student

@@ -15,6 +15,7 @@ from app.tables import Job
 from stillhouse.resources import DryRun, Estimate
 from stillhouse.spec import JobSpec
 from stillhouse.spec.datasets import DATASETS
+from stillhouse.spec.methods.taps import read_by
 from stillhouse.spec.review import Review
 
 _TRAINED_BYTES = 16
@@ -33,7 +34,16 @@ def dry_run(session: Session, caller: Caller, spec: JobSpec) -> DryRun:
         warnings.append(
             "no job with this data set and these networks has run here yet, so its time cannot be estimated"
         )
-    return DryRun(spec=complete, warnings=warnings, estimate=_estimate(complete, found, seconds), admissible=True)
+    return DryRun(
+        spec=complete,
+        warnings=warnings,
+        estimate=_estimate(complete, found, seconds),
+        feature_points={
+            "student": read_by(complete.imitations, "student", found.student),
+            "teacher": read_by(complete.imitations, "teacher", found.teacher),
+        },
+        admissible=True,
+    )
 
 
 def _estimate(spec: JobSpec, found: Review, seconds: float | None) -> Estimate:
@@ -69,8 +79,10 @@ def _seconds(session: Session, caller: Caller, spec: JobSpec) -> float | None:
 
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     def essence(spec: dict[str, Any]) -> tuple[object, ...]:
-        networks = [{**(spec[role] or {}), "train": None} for role in ("teacher", "student")]
-        return (spec["dataset"]["id"], networks, spec["training"]["batch_size"], spec["method"]["name"])
+        networks = [{**network, "train": None} for network in (*_teachers(spec), spec["student"])]
+        listed = spec["method"] if isinstance(spec["method"], list) else [spec["method"]]
+        methods = [method["name"] for method in listed]
+        return (spec["dataset"]["id"], networks, spec["training"]["batch_size"], methods)
 
     return essence(one) == essence(other)
 
@@ -79,5 +91,11 @@ def _epochs(spec: dict[str, Any]) -> int:
     """Of all trainings of a job together."""
     training = spec["training"]
     runs = training["seeds"] * (2 if spec["control"] and spec["teacher"] else 1)
-    teacher = spec["teacher"]["train"]["epochs"] if spec["teacher"] else 0
-    return int(training["epochs"] * runs + teacher)
+    teachers = sum(teacher["train"]["epochs"] for teacher in _teachers(spec))
+    return int(training["epochs"] * runs + teachers)
+
+
+def _teachers(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """None, one or several, as a list."""
+    teacher = spec["teacher"]
+    return teacher if isinstance(teacher, list) else [teacher] if teacher else []

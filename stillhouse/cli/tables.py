@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from stillhouse.resources import DryRun, Headline, Job, Result
+from stillhouse.spec.methods import title as method_title
 from stillhouse.spec.networks import title
 
 STYLES = {
@@ -51,7 +52,7 @@ def job(shown: Job) -> Table:
         "data set": escape(shown.spec.dataset.id),
         "teacher": escape(title(shown.spec.teacher)) if shown.spec.teacher else None,
         "student": escape(title(shown.spec.student)),
-        "method": shown.spec.method.name,
+        "method": escape(method_title(shown.spec.method)),
         "progress": f"{shown.progress.fraction:.0%}",
         "attempt": str(shown.attempt),
         "created": f"{shown.created_at:%Y-%m-%d %H:%M:%S} UTC",
@@ -104,6 +105,9 @@ def dry_run(answer: DryRun) -> Table:
         "memory", f"{estimate.memory_bytes / 2**20:.1f} MiB", "weights, optimizer and data; activations come on top"
     )
     table.add_row("time", "unknown" if estimate.seconds is None else f"about {estimate.seconds:.0f} s", "")
+    for role, points in answer.feature_points.items():
+        for name, shape in points.items():
+            table.add_row(f"{role} point", name, "x".join(map(str, shape)) if shape else "known to the worker")
     for warning in answer.warnings:
         table.add_row("[yellow]warning[/]", escape(warning), "")
     return table

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,8 @@ class Footprint:
     parameters: int
     flops: int
     """For one image; a multiply-add counts as two."""
+    points: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
+    """For each kind of feature point, the default ones with the shape of one sample; not known of ``layers``."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stillhouse.spec.base import Label, SpecModel, Text
-from stillhouse.spec.methods import KnowledgeDistillation, Method, NoDistillation
-from stillhouse.spec.networks import Student, Teacher
+from stillhouse.spec.datasets import DATASETS
+from stillhouse.spec.methods import Imitation, KnowledgeDistillation, Method, Methods, NoDistillation, title
+from stillhouse.spec.networks import Student, Teacher, Teachers
 from stillhouse.spec.training import Resources, Training
 
 
@@ -24,9 +25,13 @@ class JobSpec(SpecModel):
 
     name: Text = Field(default="distillation", min_length=1, max_length=128, description="For people.")
     dataset: DatasetRef
-    teacher: Teacher | None = Field(default=None, description="Needed by every method but 'none'.")
+    teacher: Teachers | None = Field(
+        default=None, description="Needed by every method but 'none'; of a list, the probabilities are averaged."
+    )
     student: Student
-    method: Method = Field(default_factory=KnowledgeDistillation)
+    method: Methods = Field(
+        default_factory=KnowledgeDistillation, description="What the student imitates; a list adds methods up."
+    )
     training: Training = Field(default_factory=Training)
     control: bool = Field(
         default=True, description="Also train the same student without a teacher, from the same weights."
@@ -47,13 +52,51 @@ class JobSpec(SpecModel):
                 raise ValueError("method 'none' uses no teacher; leave teacher out or choose 'kd'")
         elif self.teacher is None:
             raise ValueError(
-                f"method '{self.method.name}' needs a teacher; name one, such as teacher: {{architecture: resnet20}}"
+                f"method '{title(self.method)}' needs a teacher; name one, such as teacher: {{architecture: resnet20}}"
             )
         return self
 
-    def complete(self) -> JobSpec:
-        """The same spec with every omitted value written out, as it is stored."""
+    @model_validator(mode="after")
+    def _methods_fit_each_other(self) -> JobSpec:
+        if not isinstance(self.method, list):
+            return self
+        names = [method.name for method in self.method]
+        if len(set(names)) < len(names):
+            raise ValueError(f"methods {' + '.join(names)}: list each method once, with one weight")
+        if "none" in names:
+            raise ValueError("method 'none' imitates nothing, so it cannot be combined; leave it out of the list")
+        mixing = [method.name for method in self.imitations if method.mixes_images]
+        if mixing and len(names) > 1:
+            raise ValueError(f"method '{mixing[0]}' mixes images, so labels do not hold; it cannot be combined")
+        return self
+
+    @property
+    def teachers(self) -> list[Teacher]:
+        """All of them, in order."""
+        if self.teacher is None:
+            return []
+        return self.teacher if isinstance(self.teacher, list) else [self.teacher]
+
+    @property
+    def imitations(self) -> list[Imitation]:
+        """The methods that imitate a teacher."""
+        listed: list[Method] = self.method if isinstance(self.method, list) else [self.method]
+        return [method for method in listed if isinstance(method, Imitation)]
+
+    def complete(self, *, classes: int | None = None) -> JobSpec:
+        """The same spec with every omitted value written out, as it is stored.
+
+        ``classes`` are those of an uploaded data set: a method's reference values depend on their number.
+        """
         if self.teacher is None:
             return self
-        train = self.teacher.train.filled_from(self.training)
-        return self.model_copy(update={"teacher": self.teacher.model_copy(update={"train": train})})
+        known = DATASETS.get(self.dataset.id)
+        classes = classes or (len(known.classes) if known else 0)
+        filled = [method.for_classes(classes) for method in self.imitations]
+        teachers = [one.model_copy(update={"train": one.train.filled_from(self.training)}) for one in self.teachers]
+        return self.model_copy(
+            update={
+                "teacher": teachers if isinstance(self.teacher, list) else teachers[0],
+                "method": filled if isinstance(self.method, list) else filled[0],
+            }
+        )

@@ -11,6 +11,7 @@ from stillhouse.spec.catalog import Footprint, architectures
 from stillhouse.spec.datasets import DATASETS, BuiltinDataset
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.layers import LayerShapeError, trace
+from stillhouse.spec.methods.fitness import examine
 from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, Network
 from stillhouse.spec.training import Cosine, MultiStep, Training
 
@@ -40,21 +41,38 @@ def review(spec: JobSpec) -> Review:
         return found
     _check_split(spec, dataset, found)
     found.student = _footprint("/student", spec.student, dataset, found)
-    if spec.teacher is not None:
-        found.teacher = _footprint("/teacher", spec.teacher, dataset, found)
+    found.teacher = _teachers(spec, dataset, found)
     if found.teacher and found.student and found.teacher.parameters <= found.student.parameters:
         found.warnings.append(
             f"the teacher ({found.teacher.parameters:,} parameters) is no larger than its student "
             f"({found.student.parameters:,}); distillation is meant for a larger teacher"
         )
     _check_schedule("", spec.training, found)
-    if spec.teacher is not None:
-        _check_schedule("the teacher's ", spec.teacher.train.over(spec.training), found)
+    for teacher in spec.teachers:
+        _check_schedule("the teacher's ", teacher.train.over(spec.training), found)
     if spec.training.precision == "fp16" and spec.resources.gpus == 0:
         found.refuse("/training/precision", "fp16 needs a GPU, and resources.gpus is 0; use auto, fp32 or bf16")
+    _check_methods(spec, dataset, found)
     if spec.control and spec.teacher is None:
         found.warnings.append("method 'none' is its own control, so no second one is trained")
     return found
+
+
+def _teachers(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> Footprint | None:
+    """Of several, what they cost together."""
+    listed = isinstance(spec.teacher, list)
+    each = [
+        _footprint(f"/teacher/{index}" if listed else "/teacher", teacher, dataset, found)
+        for index, teacher in enumerate(spec.teachers)
+    ]
+    known = [footprint for footprint in each if footprint is not None]
+    if not known or len(known) < len(each):
+        return None
+    if len(known) == 1:
+        return known[0]
+    return Footprint(
+        parameters=sum(footprint.parameters for footprint in known), flops=sum(footprint.flops for footprint in known)
+    )
 
 
 def _check_split(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> None:
@@ -81,6 +99,18 @@ def _check_schedule(whose: str, training: Training, found: Review) -> None:
             return
     if said not in found.warnings:
         found.warnings.append(said)
+
+
+def _check_methods(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> None:
+    for index, method in enumerate(spec.imitations):
+        pointer = f"/method/{index}" if isinstance(spec.method, list) else "/method"
+        fitness = examine(method, classes=len(dataset.classes), images=dataset.train)
+        for field_name, message in fitness.refusals:
+            found.refuse(f"{pointer}/{field_name}", message)
+        found.warnings += fitness.warnings
+        if method.reads_features and len(spec.teachers) > 1:
+            message = f"{method.name} reads a teacher's features, and {len(spec.teachers)} teachers have none in common"
+            found.refuse(f"{pointer}/name", f"{message}; name one teacher, or use a method on logits such as kd")
 
 
 def _footprint(pointer: str, network: Network, dataset: BuiltinDataset, found: Review) -> Footprint | None:

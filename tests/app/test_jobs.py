@@ -21,7 +21,14 @@ def test_a_job_is_stored_with_every_default_filled_in(client: TestClient, doorbe
     assert response.headers["Location"] == f"/v1/jobs/{job['id']}"
     assert job["status"] == "queued"
     assert not job["terminal"]
-    assert job["spec"]["method"] == {"name": "kd", "temperature": 4.0, "weight_ce": 0.1, "weight_kd": 0.9}
+    assert job["spec"]["method"] == {
+        "name": "kd",
+        "weight": 1.0,
+        "temperature": 4.0,
+        "weight_ce": 0.1,
+        "weight_kd": 0.9,
+        "standardise": False,
+    }
     assert job["spec"]["teacher"]["train"]["epochs"] == 2
     assert doorbell.rung == [job["id"]]
     assert client.get(f"/v1/jobs/{job['id']}").json() == job
@@ -48,6 +55,13 @@ def test_an_idempotency_key_with_another_spec_is_refused(client: TestClient) -> 
     response = client.post("/v1/jobs", json={**SPEC, "name": "other"}, headers=headers)
     assert response.status_code == 422
     assert response.json()["code"] == "idempotency_mismatch"
+
+
+def test_a_dry_run_shows_the_feature_points_and_their_shapes(client: TestClient) -> None:
+    spec = {**SPEC, "teacher": {"architecture": "resnet20"}, "student": {"architecture": "resnet8"}}
+    body = client.post("/v1/jobs?dry_run=true", json={**spec, "method": {"name": "fitnet"}}).json()
+    assert body["feature_points"] == {"student": {"layer2": [32, 4, 4]}, "teacher": {"layer2": [32, 4, 4]}}
+    assert client.post("/v1/jobs?dry_run=true", json=spec).json()["feature_points"] == {"student": {}, "teacher": {}}
 
 
 def test_a_dry_run_stores_nothing_and_warns(client: TestClient, doorbell: RecordingDoorbell) -> None:
@@ -79,7 +93,7 @@ def test_a_dry_run_estimates_time_from_jobs_like_it(
         ({"teacher": {"architecture": "resnet21"}}, "/teacher/architecture", "resnet20"),
         ({"method": {"name": "kd", "temperature": 0}}, "/method/temperature", "greater than 0"),
         ({"method": {"name": "kd", "alpha": 0.5}}, "/method/alpha", "not permitted"),
-        ({"method": {"name": "nope"}}, "/method", "'kd', 'none'"),
+        ({"method": {"name": "nope"}}, "/method", "'kd', 'dkd'"),
         ({"training": {"epochs": -1}}, "/training/epochs", "greater than or equal to 1"),
         ({"training": {"epochs": True}}, "/training/epochs", "valid integer"),
         ({"training": {"optimizer": {"name": "sgd", "lr": "fast"}}}, "/training/optimizer/lr", "valid number"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from stillhouse.spec.methods import METHODS
 from tests.harness import Service, service
 
 SPEC = """\
@@ -190,7 +191,7 @@ def test_the_first_key_is_made_by_way_of_the_database(tmp_path: Path) -> None:
 def test_the_catalog_is_shown(running: Service) -> None:
     assert "resnet20" in command("catalog", data_dir=running.data_dir).stdout
     methods = json.loads(command("catalog", "methods", "--json", data_dir=running.data_dir).stdout)
-    assert [entry["name"] for entry in methods["data"]] == ["kd", "none"]
+    assert [entry["name"] for entry in methods["data"]] == list(METHODS)
     assert methods["data"][0]["schema"]["properties"]["temperature"]["exclusiveMinimum"] == 0
 
 

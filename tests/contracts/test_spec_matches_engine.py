@@ -35,8 +35,11 @@ LAYERS: TypeAdapter[list[Layer]] = TypeAdapter(list[Layer])
 def test_every_method_is_promised_with_the_engines_own_fields_and_defaults() -> None:
     assert set(PROMISED) == set(METHODS)
     for name, method in METHODS.items():
-        offered = {field: info.default for field, info in PROMISED[name].model_fields.items() if field != "name"}
-        taken = {parameter.name: parameter.default for parameter in inspect.signature(method).parameters.values()}
+        fields = PROMISED[name].model_fields.items()
+        offered = {field: info.default for field, info in fields if field not in ("name", "weight")}
+        signature = inspect.signature(method).parameters.values()
+        taken = {parameter.name: parameter.default for parameter in signature}
+        taken = {field: list(value) if isinstance(value, tuple) else value for field, value in taken.items()}
         assert offered == taken, name
 
 

@@ -18,6 +18,8 @@ from worker.engine.precision import Precision
 from worker.engine.run import Recipe, Run
 from worker.engine.teacher import LiveTeacher, TeacherSource
 
+torch.set_num_threads(1)  # tiny tensors: two threads that wait for each other on a busy machine are 20 times slower
+
 FP32 = Precision("fp32", scales_gradients=False)
 ADAM = {"name": "adam", "lr": 0.01, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0}
 CONV = {"name": "conv", "kernel": 3, "stride": 1, "padding": None, "groups": 1, "bias": True}
@@ -47,14 +49,15 @@ def network(seed: int = 1, *, layers: list[dict] | str = LAYERS, shape: tuple[in
     return build_network(architecture=layers, classes=10, preprocessing=Preprocessing(shape, (0.3,), (0.4,)), seed=seed)
 
 
-def teacher(digits: Dataset) -> LiveTeacher:
-    """A network that knows the digits, by a closed-form fit of its last layer."""
-    flat = network(5, layers=[{"name": "flatten"}, {"name": "linear", "features": None}])
-    inputs = ((digits.train.images.float() / 255 - 0.3) / 0.4).flatten(1)
+def teacher(digits: Dataset, *, hidden: list[dict] = []) -> LiveTeacher:  # type: ignore[type-arg]  # noqa: B006
+    """A network that knows the digits, by a closed-form fit of its last layer; ``hidden`` layers stay random."""
+    flat = network(5, layers=[*hidden, {"name": "flatten"}, {"name": "linear", "features": None}])
+    before, linear = flat.body[:-1].eval(), flat.body[-1]  # type: ignore[index]
+    with torch.no_grad():
+        inputs = before((digits.train.images.float() / 255 - 0.3) / 0.4)
     targets = torch.nn.functional.one_hot(digits.train.labels, 10).float() * 8
     ones = torch.ones(len(inputs), 1)
     solution = torch.linalg.lstsq(torch.cat([inputs, ones], 1), targets, driver="gelsd").solution
-    linear = flat.body[1]  # type: ignore[index]
     with torch.no_grad():
         linear.weight.copy_(solution[:-1].T)
         linear.bias.copy_(solution[-1])
@@ -72,6 +75,7 @@ def run(
     seed: int = 7,
     optimizer: dict | None = None,  # type: ignore[type-arg]
     augmentation: str = "crop",
+    student: Network | None = None,
 ) -> Run:
     recipe = Recipe(
         epochs=epochs,
@@ -84,7 +88,7 @@ def run(
         log_every=3,
     )
     return Run(
-        student=network(),
+        student=student or network(),
         method=method or METHODS["none"](),
         teacher=taught_by,
         train=train or digits.train,

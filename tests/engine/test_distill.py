@@ -15,7 +15,7 @@ from worker.engine.data import Dataset
 from worker.engine.distill import distill
 from worker.engine.errors import CanaryFailed, NonFiniteLoss, TeacherMismatch
 from worker.engine.events import EpochFinished, Progress, StepFinished
-from worker.engine.method import Method, Outputs
+from worker.engine.method import Batch, Method, Outputs
 from worker.engine.methods import METHODS
 from worker.engine.precision import Precision
 from worker.engine.run import Run
@@ -71,8 +71,8 @@ def test_student_and_control_see_the_same_batches_from_the_same_weights(digits: 
     """A method that looks like kd but teaches nothing ends where the control ends."""
 
     class PretendsToTeach(Method):
-        def forward(self, student: Outputs, _teacher: Outputs | None, labels: Tensor) -> dict[str, Tensor]:
-            return METHODS["none"]()(student, None, labels)
+        def forward(self, student: Outputs, _teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
+            return METHODS["none"]()(student, None, batch)
 
     control = finish(run(digits))
     student = finish(run(digits, method=PretendsToTeach(), taught_by=teacher(digits)))
@@ -143,20 +143,24 @@ def test_a_teacher_at_chance_is_refused(digits: Dataset) -> None:
 
 def test_a_dead_term_is_refused(digits: Dataset) -> None:
     class Dead(Method):
-        def forward(self, student: Outputs, _teacher: Outputs | None, labels: Tensor) -> dict[str, Tensor]:
-            return {"ce": METHODS["none"]()(student, None, labels)["ce"], "dead": (student.logits * 0).sum()}
+        needs_teacher = False
+
+        def forward(self, student: Outputs, _teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
+            return {"ce": METHODS["none"]()(student, None, batch)["ce"], "dead": (student.logits * 0).sum()}
 
     with pytest.raises(CanaryFailed, match="dead"):
         next(distill(run(digits, method=Dead())))
 
 
 class WithProjector(Method):
+    needs_teacher = False
+
     def __init__(self) -> None:
         super().__init__()
         self.projector = torch.nn.Linear(10, 10)
 
-    def forward(self, student: Outputs, _teacher: Outputs | None, labels: Tensor) -> dict[str, Tensor]:
-        return METHODS["none"]()(Outputs(self.projector(student.logits)), None, labels)
+    def forward(self, student: Outputs, _teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
+        return METHODS["none"]()(Outputs(self.projector(student.logits)), None, batch)
 
 
 def test_a_projector_outside_the_optimizer_is_refused(digits: Dataset) -> None:

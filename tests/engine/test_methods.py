@@ -1,88 +1,138 @@
-"""Each method against an independent reference, at extremes, and under laws that all must obey."""
+"""Each loss and its gradient against formulas in float64, at extremes, and against torchdistill where that is right."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from worker.engine.method import Outputs
+from tests.engine import formulas, formulas_learned
+from tests.engine.made import LABELS, PAIRS, Arrays, batch_of, outputs, ready, values, weights
 from worker.engine.methods import METHODS
-from worker.engine.methods.kd import KnowledgeDistillation, soft_target_divergence
 
-RNG = np.random.default_rng(0)
+Reference = Callable[[Arrays, Arrays, Arrays], float]
+Y = LABELS
+CASES: dict[str, tuple[str, dict[str, Any], Reference]] = {
+    "kd": ("kd", {}, lambda s, t, _: 0.1 * formulas.ce(s, Y) + 0.9 * formulas.kl(s["logits"], t["logits"], 4)),
+    "kd standardised": (
+        "kd",
+        {"standardise": True, "temperature": 2.0, "weight_ce": 0.0, "weight_kd": 9.0},
+        lambda s, t, _: 9 * formulas.kl(formulas.zscore(s["logits"]), formulas.zscore(t["logits"]), 2),
+    ),
+    "dkd": (
+        "dkd",
+        {"weight_target": 1.5},
+        lambda s, t, _: (
+            formulas.ce(s, Y)
+            + 1.5 * formulas.tckd(s["logits"], t["logits"], Y, 4)
+            + 8 * formulas.kl(formulas.without(s["logits"], Y), formulas.without(t["logits"], Y), 4)
+        ),
+    ),
+    "nkd": (
+        "nkd",
+        {"weight_ce": 0.0},
+        lambda s, t, _: np.dot((1, 3.5), formulas.nkd(s, t, Y, 3)),
+    ),
+    "dist": (
+        "dist",
+        {"weight_ce": 0.0, "weight_intra": 0.7},
+        lambda s, t, _: 2 * np.dot((1, 0.7), formulas.dist(s["logits"], t["logits"], 4)),
+    ),
+    "mlkd": (
+        "mlkd",
+        {"weight_ce": 0.0, "weight_kd": 1.0, "weight_batch": 0.5, "weight_class": 2.0},
+        lambda s, t, _: np.dot((1, 0.5, 2), formulas.mlkd(s["logits"], t["logits"], (2, 3, 4, 5, 6))),
+    ),
+    "ofa": (
+        "ofa",
+        {"exponent": 1.4, "temperature": 2.0, "weight_feature": 0.0, "weight_ce": 0.0},
+        lambda s, t, _: formulas.ofa(s["logits"], t["logits"], Y, 1.4, 2),
+    ),
+    "patient": ("patient", {}, lambda s, t, _: formulas.kl(s["logits"], t["logits"], 1)),
+    "fitnet": ("fitnet", {"weight_ce": 0.0}, lambda s, t, w: 100 * formulas_learned.fitnet(s["s1"], t["t1"], w, 1)),
+    "at": ("at", {"weight_ce": 0.0}, lambda s, t, _: 1000 * formulas.at(s, t, PAIRS)),
+    "sp": ("sp", {"weight_ce": 0.0}, lambda s, t, _: 3000 * formulas.sp(s["s2"], t["t2"])),
+    "rkd": ("rkd", {"weight_ce": 0.0}, lambda s, t, _: np.dot((25, 50), formulas.rkd(s["e"], t["te"]))),
+    "pkt": ("pkt", {"weight_ce": 0.0}, lambda s, t, _: 30_000 * formulas.pkt(s["e"], t["te"])),
+    "simkd": ("simkd", {}, lambda s, t, _: float(((s["s1"] - t["t2"]) ** 2).mean())),
+    "vid": ("vid", {"weight_ce": 0.0}, lambda s, t, w: formulas_learned.vid(s, t, PAIRS, w)),
+    "reviewkd": (
+        "reviewkd",
+        {"weight_ce": 0.0, "weight_feature": 5.0, "maximum_channels": 3},
+        lambda s, t, w: 5 * formulas_learned.reviewkd(s, t, [*PAIRS, ("e", "te")], w),
+    ),
+}
 
 
-def reference_kd(student: np.ndarray, teacher: np.ndarray, temperature: float) -> tuple[float, np.ndarray]:
-    """T^2 KL and its gradient T (p_student - p_teacher) / B, in float64 numpy."""
-
-    def log_softmax(logits: np.ndarray) -> np.ndarray:
-        shifted = logits / temperature - (logits / temperature).max(axis=1, keepdims=True)
-        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
-
-    ours, theirs = log_softmax(student), log_softmax(teacher)
-    loss = temperature**2 * (np.exp(theirs) * (theirs - ours)).sum(axis=1).mean()
-    gradient = temperature * (np.exp(ours) - np.exp(theirs)) / len(student)
-    return float(loss), gradient
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
-@pytest.mark.parametrize(("batch", "classes"), [(1, 2), (7, 10), (64, 100)])
-def test_kd_and_its_gradient_match_the_formula(batch: int, classes: int, temperature: float) -> None:
-    student, teacher = RNG.normal(0, 3, (2, batch, classes))
-    given = torch.tensor(student, dtype=torch.float32, requires_grad=True)
-    loss = soft_target_divergence(given, torch.tensor(teacher, dtype=torch.float32), temperature)
+@pytest.mark.parametrize("case", CASES)
+def test_the_loss_and_its_gradient_are_the_formulas(case: str) -> None:
+    """To 1e-6 of the size of each, in every entry of what the student gives."""
+    name, fields, formula = CASES[case]
+    student, teacher = values(1)
+    method = ready(name, **fields)
+    w = weights(method)
+    given = {key: torch.tensor(value, requires_grad=True) for key, value in student.items()}
+    loss = torch.stack(list(method(outputs(given), outputs(teacher), batch_of()).values())).sum()
+    assert loss.item() == pytest.approx(float(formula(student, teacher, w)), rel=1e-6)
     loss.backward()
-    expected, gradient = reference_kd(
-        student.astype(np.float32).astype(float), teacher.astype(np.float32).astype(float), temperature
+    reached = {key: value.grad.numpy() for key, value in given.items() if value.grad is not None}
+    assert reached
+    for key, ours in reached.items():
+        expected = formulas.gradient(lambda moved: float(formula(moved, teacher, w)), student, key)
+        np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max(), err_msg=key)
+
+
+def test_every_method_is_held_to_its_formula() -> None:
+    assert {name for name, _, _ in CASES.values()} | {"crd", "none"} == set(METHODS)
+
+
+def test_the_regressor_of_a_map_twice_as_large_strides() -> None:
+    student, teacher = values(2)
+    method = ready("fitnet", student_points=["s1"], teacher_points=["t1"], weight_ce=0.0)
+    method.regressors = torch.nn.ModuleList()
+    method.connect(0, (2, 4, 4), (3, 2, 2))
+    method.double()
+    small = {**teacher, "t1": teacher["t1"][:, :, :2, :2]}
+    term = method(outputs(student), outputs(small), batch_of())["feature"]
+    assert term.item() == pytest.approx(
+        100 * formulas_learned.fitnet(student["s1"], small["t1"], weights(method), 2), rel=1e-6
     )
-    assert given.grad is not None
-    assert loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
-    np.testing.assert_allclose(given.grad.numpy(), gradient, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("margin", [100.0, 1000.0])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_kd_stays_finite_at_extreme_margins(margin: float, dtype: torch.dtype) -> None:
-    student = torch.tensor([[margin, 0.0], [0.0, margin]], dtype=dtype, requires_grad=True)
-    loss = soft_target_divergence(student, torch.tensor([[0.0, margin], [0.0, margin]], dtype=dtype), 1.0)
-    loss.backward()
-    assert student.grad is not None
-    assert torch.isfinite(loss)
-    assert torch.isfinite(student.grad).all()
-
-
-def test_kd_of_equal_networks_is_zero() -> None:
-    logits = torch.randn(5, 10)
-    assert soft_target_divergence(logits, logits, 4.0).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_the_weights_multiply_the_terms() -> None:
-    logits, taught, labels = torch.randn(4, 10), torch.randn(4, 10), torch.arange(4)
-    one = KnowledgeDistillation(weight_ce=1, weight_kd=1)(Outputs(logits), Outputs(taught), labels)
-    many = KnowledgeDistillation(weight_ce=0.1, weight_kd=9)(Outputs(logits), Outputs(taught), labels)
-    assert many["kd"].item() == pytest.approx(9 * one["kd"].item(), rel=1e-5)
-    assert many["ce"].item() == pytest.approx(0.1 * one["ce"].item(), rel=1e-5)
-
-
-def test_a_term_of_no_weight_is_left_out() -> None:
-    terms = KnowledgeDistillation(weight_ce=0)(
-        Outputs(torch.randn(4, 3)), Outputs(torch.randn(4, 3)), torch.arange(3).repeat(2)[:4]
+def test_ofa_teaches_each_stages_head_towards_the_teachers_logits() -> None:
+    """A head of one linear layer on a vector, by hand; the stages' terms add up."""
+    student, teacher = values(3)
+    method = ready("ofa", weight_ce=0.0, weight_kd=0.0)
+    terms = method(outputs(student), outputs(teacher), batch_of())
+    heads = [
+        head(torch.tensor(student[point])).detach().numpy()
+        for point, head in zip(("s1", "s2"), method.heads, strict=True)
+    ]
+    assert terms["feature"].item() == pytest.approx(
+        sum(formulas.ofa(z, teacher["logits"], Y, 1, 1) for z in heads), rel=1e-6
     )
-    assert list(terms) == ["kd"]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_is_finite_and_teaches_the_student_alone(name: str) -> None:
-    student = torch.randn(8, 10, requires_grad=True)
-    teacher = torch.randn(8, 10, requires_grad=True)
-    terms = METHODS[name]()(Outputs(student), Outputs(teacher), torch.arange(8))
-    assert terms
-    for term in terms.values():
-        assert term.ndim == 0
-        assert term.dtype == torch.float32
-        (gradient,) = torch.autograd.grad(term, student, retain_graph=True)
-        assert torch.isfinite(gradient).all()
-        assert gradient.abs().sum() > 0
-    torch.stack(list(terms.values())).sum().backward()
-    assert teacher.grad is None
+def test_dkd_with_the_teachers_own_weight_is_kd() -> None:
+    """The identity of the paper's equation 6, sample by sample: KD = TCKD + (1 - p_label) NCKD."""
+    student, teacher = values(4, batch=1)
+    share = 1 - formulas.softmax(teacher["logits"] / 4)[0, 2]
+    batch = batch_of(np.array([2]))
+    one = ready("dkd", weight_ce=0.0, weight_nontarget=float(share))(outputs(student), outputs(teacher), batch)
+    other = ready("kd", weight_ce=0.0, weight_kd=1.0)(outputs(student), outputs(teacher), batch)
+    assert sum(term.item() for term in one.values()) == pytest.approx(other["kd"].item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["dkd", "reviewkd"])
+def test_the_warm_up_rises_evenly_and_ends(name: str) -> None:
+    method = ready(name, weight_ce=0.0)
+    student, teacher = (outputs(arrays) for arrays in values(5))
+    first, tenth, late, later = (
+        sum(term.item() for term in method(student, teacher, batch_of(epoch=epoch)).values())
+        for epoch in (1, 10, 20, 200)
+    )
+    assert (first * 20, tenth * 2) == pytest.approx((late, late), rel=1e-9)
+    assert late == later

@@ -68,7 +68,7 @@ def test_a_folder_that_was_exchanged_for_a_link_is_refused(outbox: Path) -> None
         Handover(outbox).names()
 
 
-@pytest.mark.parametrize("phase", ["../../planted", "teacher/../x", "student", "student-0/x", "", "teacher-1"])
+@pytest.mark.parametrize("phase", ["../../planted", "teacher/../x", "student", "student-0/x", "", "teacher-x"])
 def test_only_a_jobs_own_phases_are_phases(phase: str) -> None:
     assert not PHASE.fullmatch(phase)
     assert PHASE.fullmatch("control-12")

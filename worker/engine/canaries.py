@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.errors import CanaryFailed, TeacherMismatch
+from worker.engine.method import Batch
 from worker.engine.run import Run
 
 _PROBE_SAMPLES = 64
@@ -54,15 +55,17 @@ def _probe(run: Run) -> list[tuple[str, float, float]]:
     """Each term's name, value and gradient norm in a copy of the student. Raises CanaryFailed."""
     student, method = copy.deepcopy(run.student).train(), copy.deepcopy(run.method)
     some = slice(0, min(_PROBE_SAMPLES, len(run.train)))
-    images = run.train.images[some].float().div_(255)
+    samples = torch.arange(len(run.train), device=run.device)[some]
+    batch = Batch(run.train.labels[some], samples, run.epoch, run.recipe.seed)
+    images = method.view(run.train.images[some].float().div_(255), batch)
     cuda = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         outputs = student(images)
         teacher = run.teacher.outputs(images) if run.teacher is not None else None
-        terms = method(outputs, teacher, run.train.labels[some])
-    if teacher is not None and teacher.logits.requires_grad:
+        terms = method(outputs, teacher, batch)
+    if teacher is not None and any(given.requires_grad for given in (teacher.logits, *teacher.features.values())):
         raise CanaryFailed("gradients reach the teacher.")
-    weights = list(student.body.parameters())
+    weights = [parameter for parameter in student.body.parameters() if parameter.requires_grad]
     probed = []
     for name, term in terms.items():
         gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)

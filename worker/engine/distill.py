@@ -12,6 +12,7 @@ from worker.engine import canaries
 from worker.engine.augment import augment
 from worker.engine.evaluate import evaluate
 from worker.engine.events import EpochFinished, Event, Progress, StepFinished
+from worker.engine.method import Batch
 from worker.engine.random import derive, permutation
 from worker.engine.run import Run
 
@@ -52,19 +53,20 @@ def _step(run: Run, samples: Tensor) -> None:
     torch.manual_seed(derive(recipe.seed, "step", run.epoch, run.step))  # dropout, too, is a function of the position
     for group in run.optimizer.param_groups:
         group["lr"] = recipe.optimizer["lr"] * recipe.schedule.factor(run.global_step / run.steps, recipe.epochs)
-    labels = run.train.labels[samples]
+    batch = Batch(run.train.labels[samples], samples, run.epoch, recipe.seed)
     views = augment(run.train.images[samples], samples, name=recipe.augmentation, seed=recipe.seed, epoch=run.epoch)
-    images = views.float().div_(255).contiguous(memory_format=torch.channels_last)  # [B, C, H, W] in 0 to 1
+    images = run.method.view(views.float().div_(255), batch)  # [B, C, H, W] in 0 to 1
+    images = images.contiguous(memory_format=torch.channels_last)
     with recipe.precision.autocast(run.device):
         student = run.student(images)
     teacher = run.teacher.outputs(images) if run.teacher is not None else None
-    terms = run.method(student, teacher, labels)
+    terms = run.method(student, teacher, batch)
     loss = torch.stack(list(terms.values())).sum()
     run.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(run.scaler.scale(loss))
     run.scaler.step(run.optimizer)
     run.scaler.update()
-    correct = (student.logits.detach().argmax(dim=1) == labels).sum().float()
+    correct = (student.logits.detach().argmax(dim=1) == batch.labels).sum().float()
     run.add(terms, loss, correct, len(samples))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from worker.engine.data import ImageSet
+from worker.engine.ensemble import Ensemble
 from worker.engine.network import Network
 
 _BATCH = 512
@@ -34,7 +35,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(network: Network, images: ImageSet) -> Evaluation:
+def evaluate(network: Network | Ensemble, images: ImageSet) -> Evaluation:
     """In fp32 and evaluation mode, whatever the training does; the network's mode is put back."""
     was_training = network.training
     network.eval()

@@ -14,6 +14,7 @@ from worker.engine.architectures import ARCHITECTURES
 from worker.engine.architectures.layers import build_layers
 from worker.engine.errors import ArchitectureError
 from worker.engine.method import Outputs
+from worker.engine.points import Capture, FeaturePoints, Shape, derive, shapes_of
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,45 @@ class Network(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, body: nn.Module, preprocessing: Preprocessing) -> None:
+    def __init__(self, body: nn.Module, preprocessing: Preprocessing, *, points: FeaturePoints | None = None) -> None:
         super().__init__()
         self.body = body
         self.preprocessing = preprocessing
+        self.capture: Capture | None = None
+        self.additions: dict[str, Any] = {}
+        """What a method put into the body beyond its architecture; see ``simkd.reshape``."""
+        self._points = points
         for name in ("mean", "std"):
             values = torch.tensor(getattr(preprocessing, name), dtype=torch.float32).view(1, -1, 1, 1)
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, images: Tensor) -> Outputs:
-        """Float [B, C, H, W] in 0 to 1, to logits [B, classes]."""
-        return Outputs(logits=self.body((images - self.mean) / self.std))
+        """Float [B, C, H, W] in 0 to 1, to logits [B, classes] and the features that are captured."""
+        normalised = (images - self.mean) / self.std
+        if self.capture is None:
+            return Outputs(logits=self.body(normalised))
+        with self.capture.record() as features:
+            return Outputs(logits=self.body(normalised), features=features)
+
+    @property
+    def input_shape(self) -> Shape:
+        """Channels, height and width of an image."""
+        return self.preprocessing.shape
+
+    @property
+    def points(self) -> FeaturePoints:
+        """The points a method reads where none are named: the architecture's own, else derived from the modules."""
+        if self._points is None:
+            self._points = derive(self.body, self.preprocessing.shape)
+        return self._points
+
+    def capture_points(self, points: Sequence[str], *, whose: str) -> dict[str, Shape]:
+        """From now on give these features, and no others. Returns their shapes; raises MethodRefused."""
+        shapes = shapes_of(self.body, points, self.preprocessing.shape, whose=whose) if points else {}
+        if self.capture is not None:
+            self.capture.remove()
+        self.capture = Capture(self.body, points) if points else None
+        return shapes
 
     def fingerprint(self) -> str:
         """sha256 over names and bytes of the weights and buffers."""
@@ -80,4 +109,6 @@ def build_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body = build_body(architecture, classes=classes, shape=preprocessing.shape)
-    return Network(body.to(memory_format=torch.channels_last), preprocessing)
+    known = ARCHITECTURES.get(architecture) if isinstance(architecture, str) else None
+    points = known.points if known is not None else None
+    return Network(body.to(memory_format=torch.channels_last), preprocessing, points=points)

@@ -28,8 +28,8 @@ def permutation(n: int, *, seed: int, epoch: int, device: torch.device) -> Tenso
     return torch.argsort(_hash(torch.arange(n, device=device), derive(seed, "order", epoch)), stable=True)
 
 
-def uniform_integers(samples: Tensor, high: int, *, seed: int, epoch: int, stream: str) -> Tensor:
-    """For each sample id (int64 [B]) an integer in [0, high): int64 [B]. The bias is below high / 2^63."""
+def uniform_integers(samples: Tensor, high: int | Tensor, *, seed: int, epoch: int, stream: str) -> Tensor:
+    """For each id (int64) an integer in [0, high), ``high`` one for all or for each. The bias is below high / 2^63."""
     return (_hash(samples, derive(seed, stream, epoch)) & (2**63 - 1)) % high
 
 

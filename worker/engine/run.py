@@ -15,6 +15,7 @@ from worker.engine.method import Method
 from worker.engine.network import Network
 from worker.engine.optim import Schedule, build_optimizer
 from worker.engine.precision import Precision
+from worker.engine.prepare import prepare
 from worker.engine.teacher import TeacherSource
 
 
@@ -34,7 +35,10 @@ class Recipe:
 
 
 class Run:
-    """A training that can be saved between any two steps. Iterate it with ``distill``."""
+    """A training that can be saved between any two steps. Iterate it with ``distill``.
+
+    Making it makes the method ready: MethodRefused says why a method cannot work with these networks or this data.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class Run:
         self.train = train
         self.validation = validation
         self.recipe = recipe
+        self.warnings = prepare(method, student=student, teacher=teacher, labels=train.labels, seed=recipe.seed)
         self.parameters = [*student.parameters(), *method.parameters()]
         self.optimizer = build_optimizer(self.parameters, recipe.optimizer)
         self.device = train.labels.device

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from worker.engine.ensemble import Ensemble
 from worker.engine.method import Outputs
 from worker.engine.network import Network
 from worker.engine.precision import Precision
@@ -23,10 +24,10 @@ class TeacherSource(Protocol):
 
 
 class LiveTeacher:
-    """A network: frozen, in evaluation mode, computed in the training's precision."""
+    """A network, or several: frozen, in evaluation mode, computed in the training's precision."""
 
-    def __init__(self, network: Network, *, precision: Precision) -> None:
-        self.network = network.eval().requires_grad_(requires_grad=False)
+    def __init__(self, network: Network | Ensemble, *, precision: Precision) -> None:
+        self.network: Network | Ensemble = network.eval().requires_grad_(requires_grad=False)
         self._precision = precision
 
     @torch.no_grad()
@@ -37,3 +38,10 @@ class LiveTeacher:
 
     def fingerprint(self) -> str:
         return self.network.fingerprint()
+
+
+def network_of(source: TeacherSource | None) -> Network | None:
+    """The network whose features can be read, or None: an ensemble or a black box gives logits alone."""
+    if isinstance(source, LiveTeacher) and isinstance(source.network, Network):
+        return source.network
+    return None

@@ -10,6 +10,7 @@ from torch import nn
 
 from worker.engine.architectures.lenet5 import LeNet5
 from worker.engine.architectures.resnet import ResNet
+from worker.engine.points import FeaturePoints
 
 Builder = Callable[[int, int, tuple[int, int]], nn.Module]
 """(classes, channels, (height, width)) to a network that gives logits."""
@@ -25,6 +26,9 @@ class Architecture:
     minimum_size: int
     """Smallest side of an image it can take."""
     source: str
+    points: FeaturePoints | None = None
+    """Where methods read features by default. None derives them from the modules (``worker.engine.points.derive``):
+    right wherever each stage, and the activation that ends it, is a module."""
 
 
 def _resnet(

@@ -19,6 +19,7 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(outer)
         self.conv2 = nn.Conv2d(outer, outer, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outer)
+        self.relu = nn.ReLU()  # a module, so that its input can be named as a feature point
         self.downsample: nn.Module | None = None
         if stride != 1 or inner != outer:
             self.downsample = nn.Sequential(
@@ -29,7 +30,8 @@ class BasicBlock(nn.Module):
         residual = F.relu(self.bn1(self.conv1(maps)))
         residual = self.bn2(self.conv2(residual))
         shortcut = maps if self.downsample is None else self.downsample(maps)
-        return F.relu(residual + shortcut)
+        total: Tensor = self.relu(residual + shortcut)
+        return total
 
 
 class ResNet(nn.Module):

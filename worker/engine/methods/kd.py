@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from worker.engine.method import Method, Outputs
-
-
-def soft_target_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(teacher || student) of the softmaxes at temperature T: sum over classes, mean over the batch.
-
-    Logits [B, C] of any precision; computed in fp32 and in log space, so margins of a thousand stay finite. T^2 keeps
-    the gradient's size independent of T (section 2 of the paper).
-    """
-    log_student = F.log_softmax(student.float() / temperature, dim=1)
-    log_teacher = F.log_softmax(teacher.detach().float() / temperature, dim=1)
-    return F.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean") * temperature**2
+from worker.engine.losses import soft_target_divergence, standardise
+from worker.engine.method import Batch, Method, Outputs, Setting, check_standardised
 
 
 class KnowledgeDistillation(Method):
-    """Cross-entropy with the labels plus the divergence from the teacher's soft targets."""
+    """Cross-entropy with the labels plus the divergence from the teacher's soft targets.
 
-    def __init__(self, *, temperature: float = 4.0, weight_ce: float = 0.1, weight_kd: float = 0.9) -> None:
+    ``standardise``: of standardised logits (Sun, Ren, Li, Wang, Cao 2024, "Logit Standardization in Knowledge
+    Distillation"); their reference is temperature 2 and weight_kd 9.
+    """
+
+    def __init__(
+        self, *, temperature: float = 4.0, weight_ce: float = 0.1, weight_kd: float = 0.9, standardise: bool = False
+    ) -> None:
         super().__init__()
         self.temperature = temperature
         self.weight_ce = weight_ce
         self.weight_kd = weight_kd
+        self.standardise = standardise
 
-    def forward(self, student: Outputs, teacher: Outputs | None, labels: Tensor) -> dict[str, Tensor]:
+    def prepare(self, setting: Setting) -> list[str]:
+        return check_standardised(setting) if self.standardise else []
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         assert teacher is not None
-        terms = {"kd": self.weight_kd * soft_target_divergence(student.logits, teacher.logits, self.temperature)}
-        if self.weight_ce > 0:
-            terms["ce"] = self.weight_ce * F.cross_entropy(student.logits.float(), labels)
-        return terms
+        ours, theirs = student.logits, teacher.logits
+        if self.standardise:
+            ours, theirs = standardise(ours), standardise(theirs)
+        terms = {"kd": self.weight_kd * soft_target_divergence(ours, theirs, self.temperature)}
+        return {**terms, **self.supervised(student, batch)}

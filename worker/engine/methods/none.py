@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from worker.engine.method import Method, Outputs
+from worker.engine.method import Batch, Method, Outputs
 
 
 class NoDistillation(Method):
@@ -17,5 +16,5 @@ class NoDistillation(Method):
         super().__init__()
         self.weight_ce = weight_ce
 
-    def forward(self, student: Outputs, _teacher: Outputs | None, labels: Tensor) -> dict[str, Tensor]:
-        return {"ce": self.weight_ce * F.cross_entropy(student.logits.float(), labels)}
+    def forward(self, student: Outputs, _teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
+        return self.supervised(student, batch)

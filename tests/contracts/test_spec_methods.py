@@ -1,0 +1,170 @@
+"""Methods in a spec: their defaults, combinations, and what is refused or warned of before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from stillhouse.spec import JobSpec
+from stillhouse.spec.methods import METHODS, Imitation, title
+from stillhouse.spec.methods.fitness import examine
+from stillhouse.spec.methods.taps import read_by
+from stillhouse.spec.review import review
+from worker.assembly import build_method
+from worker.engine.methods import METHODS as ENGINE
+from worker.engine.methods.combination import Combination
+from worker.engine.network import Network, Preprocessing, build_network
+from worker.engine.precision import Precision
+from worker.engine.prepare import prepare
+from worker.engine.teacher import LiveTeacher
+
+
+def built(architecture: str) -> Network:
+    return build_network(
+        architecture=architecture, classes=10, preprocessing=Preprocessing((1, 8, 8), (0.3,), (0.4,)), seed=0
+    )
+
+
+TEACHING = [name for name in METHODS if name != "none"]
+
+
+def job(method: Any) -> JobSpec:
+    return JobSpec.model_validate(
+        {
+            "dataset": {"id": "digits"},
+            "teacher": {"architecture": "resnet20"},
+            "student": {"architecture": "resnet8"},
+            "method": method,
+        }
+    )
+
+
+@pytest.mark.parametrize("name", TEACHING)
+def test_every_method_runs_with_its_name_alone(name: str) -> None:
+    spec = job({"name": name}).complete()
+    assert not review(spec).errors
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert not isinstance(build_method(spec), Combination)
+
+
+@pytest.mark.parametrize("name", TEACHING)
+def test_every_field_is_bounded_and_every_weight_is_described(name: str) -> None:
+    model = METHODS[name]
+    assert "Loss" in (model.__doc__ or "") or name == "ofa"
+    for field, schema in model.model_json_schema()["properties"].items():
+        text = str(schema)
+        if field != "name" and "boolean" not in text:
+            assert "imum" in text or "maxLength" in text, field
+        if field.startswith("weight_"):
+            assert schema["description"], field
+
+
+@pytest.mark.parametrize("name", TEACHING)
+def test_a_method_that_would_distil_nothing_is_refused(name: str) -> None:
+    model = METHODS[name]
+    assert issubclass(model, Imitation)
+    for zeros in [[factor] for factor in model.needed] + ([list(model.parts)] if model.parts else []):
+        with pytest.raises(ValidationError, match="nothing would be distilled"):
+            job({"name": name, **dict.fromkeys(zeros, 0.0)})
+
+
+def test_standardised_logits_have_their_own_reference_values() -> None:
+    method = job({"name": "kd", "standardise": True}).method
+    assert (method.temperature, method.weight_kd, method.weight_ce) == (2.0, 9.0, 0.1)  # type: ignore[union-attr]
+    given = job({"name": "kd", "standardise": True, "weight_kd": 3.0}).method
+    assert given.weight_kd == 3.0  # type: ignore[union-attr]
+
+
+def test_what_is_left_out_follows_the_number_of_classes() -> None:
+    small, large = (job({"name": "kd"}).complete(classes=classes).method for classes in (100, 1000))
+    assert (small.temperature, small.weight_kd) == (4.0, 0.9)  # type: ignore[union-attr]
+    assert (large.temperature, large.weight_ce, large.weight_kd) == (1.0, 0.5, 0.5)  # type: ignore[union-attr]
+    given = job({"name": "dkd", "temperature": 4.0}).complete(classes=1000).method
+    assert (given.temperature, given.weight_nontarget, given.warmup_epochs) == (4.0, 0.5, 1)  # type: ignore[union-attr]
+
+
+def test_a_combination_is_listed_with_weights() -> None:
+    spec = job([{"name": "fitnet", "weight": 0.5}, {"name": "kd", "standardise": True}]).complete()
+    assert title(spec.method) == "fitnet + kd"
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
+    built = build_method(spec)
+    assert isinstance(built, Combination)
+    assert built.weights == {"fitnet": 0.5, "kd": 1.0}
+    assert isinstance(build_method(job({"name": "kd", "weight": 2.0})), Combination)
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ([], "at least 1"),
+        ([{"name": "kd"}, {"name": "kd"}], "once"),
+        ([{"name": "kd"}, {"name": "none"}], "imitates nothing"),
+        ([{"name": "kd"}, {"name": "patient"}], "mixes images"),
+        ([{"name": "kd", "weight": 0}], "greater than 0"),
+        ([{"name": "fitnet", "student_points": ["../x"]}], "match pattern"),
+    ],
+)
+def test_a_combination_that_makes_no_sense_is_refused(listed: list[Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        job(listed)
+
+
+def test_few_classes_are_refused_or_warned_of_at_the_field() -> None:
+    def examined(classes: int, **fields: Any) -> tuple[list[str], int]:
+        method = job(fields).method
+        assert isinstance(method, Imitation)
+        found = examine(method, classes=classes, images=1000)
+        return [name for name, _ in found.refusals], len(found.warnings)
+
+    for name in ("kd", "dkd", "mlkd"):
+        assert examined(2, name=name, standardise=True)[0] == ["standardise"]
+        assert examined(20, name=name, standardise=True) == ([], 1)
+        assert examined(21, name=name, standardise=True) == ([], 0)
+    assert examined(2, name="dist") == (["name"], 0)
+    assert examined(3, name="dist") == ([], 0)
+    assert examined(2, name="dkd") == ([], 1)
+    assert examined(10, name="crd") == ([], 1)
+    assert examined(10, name="crd", negatives=1000) == ([], 0)
+
+
+@pytest.mark.parametrize("name", TEACHING)
+def test_the_points_that_are_promised_are_those_the_engine_reads(name: str) -> None:
+    """Of kinds, and of names: the dry run's are what a run captures."""
+    promised = METHODS[name]
+    assert issubclass(promised, Imitation)
+    taps = ENGINE[name]().taps
+    assert tuple(tap.kind for tap in taps if tap.network == "student") == promised.student_kinds
+    assert tuple(tap.kind for tap in taps if tap.network == "teacher") == promised.teacher_kinds
+    assert promised.reads_features == bool(promised.teacher_kinds)
+    spec, networks = job({"name": name}), [built("resnet8"), built("resnet20")]
+    found = review(spec)
+    prepare(
+        ENGINE[name](),
+        student=networks[0],
+        teacher=LiveTeacher(networks[1], precision=Precision("fp32", scales_gradients=False)),
+        labels=torch.arange(10),
+        seed=0,
+    )
+    for role, network, footprint in zip(("student", "teacher"), networks, (found.student, found.teacher), strict=True):
+        shown = read_by(spec.imitations, role, footprint)  # type: ignore[arg-type]
+        captured = network.capture.points if network.capture else ()
+        assert tuple(sorted(shown)) == tuple(sorted(captured))
+        if name != "simkd":  # whose projector changes the shape of the student's point
+            assert shown == {k: list(v) for k, v in network.capture_points(captured, whose=role).items()}
+
+
+def test_points_that_the_catalog_does_not_know_are_shown_without_a_shape() -> None:
+    spec = job({"name": "at", "student_points": ["layer1.0.conv1", "layer2"]})
+    found = review(spec)
+    assert read_by(spec.imitations, "student", found.student) == {"layer1.0.conv1": None, "layer2": [32, 4, 4]}
+    assert read_by(spec.imitations, "student", None) == {"layer1.0.conv1": None, "layer2": None}
+    assert read_by(spec.imitations, "teacher", None) == {"(stages)": None}
+
+
+def test_a_dry_run_says_so() -> None:
+    found = review(job([{"name": "crd"}, {"name": "kd", "standardise": True}]))
+    assert any("as many negatives" in warning for warning in found.warnings)
+    assert any("10 classes" in warning for warning in found.warnings)

@@ -1,0 +1,141 @@
+"""From a spec to a bundle without a child: several teachers, combinations, a student that grows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fastapi.encoders import jsonable_encoder
+from pydantic import ValidationError
+
+from stillhouse.spec import JobSpec
+from stillhouse.spec.pointers import pointer
+from stillhouse.spec.review import review
+from worker.assembly import build_run, build_teacher, phases
+from worker.bundle import write_bundle
+from worker.engine.data import Dataset, RawDataset
+from worker.engine.data.builtin import BUILTIN
+from worker.engine.data.split import split_dataset
+from worker.engine.distill import distill
+from worker.engine.ensemble import Ensemble
+from worker.engine.network import Network
+from worker.engine.precision import Precision
+from worker.engine.run import Run
+from worker.progress import Tracker
+from worker.sandbox import Protections
+
+FLAT = [{"name": "flatten"}, {"name": "linear"}]
+POOLED = [{"name": "conv", "channels": 8, "stride": 2}, {"name": "relu"}, {"name": "globalpool"}, {"name": "linear"}]
+WIDE = [{"name": "conv", "channels": 16, "stride": 2}, {"name": "relu"}, {"name": "globalpool"}, {"name": "linear"}]
+FP32 = Precision("fp32", scales_gradients=False)
+CPU = torch.device("cpu")
+
+
+def job(**changes: Any) -> JobSpec:
+    return JobSpec.model_validate(
+        {
+            "dataset": {"id": "digits"},
+            "teacher": [{"layers": FLAT, "weight": 3.0}, {"layers": POOLED, "train": {"epochs": 8}}],
+            "student": {"layers": POOLED},
+            "training": {"epochs": 4, "batch_size": 64, "optimizer": {"name": "adam", "lr": 0.02}},
+            **changes,
+        }
+    ).complete()
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    whole = BUILTIN["digits"](None, Path())
+    few = RawDataset(whole.name, whole.classes, whole.mean, whole.std, whole.train.take(torch.arange(500)), None)
+    return split_dataset(few, validation=0.1, seed=0)
+
+
+def trained(spec: JobSpec, digits: Dataset) -> dict[str, Run]:
+    runs: dict[str, Run] = {}
+    for phase in phases(spec):
+        networks: dict[str, Network] = {name: run.student for name, run in runs.items()}
+        teacher = build_teacher(spec, networks)
+        run = build_run(spec, phase, digits, teacher=teacher, device=CPU, precision=FP32)
+        for _ in distill(run):
+            pass
+        run.student.body.load_state_dict(run.result_state())
+        runs[phase.name] = run
+    return runs
+
+
+def bundle(folder: Path, spec: JobSpec, digits: Dataset) -> dict[str, Any]:
+    return write_bundle(
+        folder,
+        spec=spec,
+        dataset=digits,
+        runs=trained(spec, digits),
+        settled={},
+        protections=Protections([], []),
+        on_export=lambda: None,
+    )
+
+
+def test_several_teachers_are_trained_and_judged_as_one(digits: Dataset, tmp_path: Path) -> None:
+    spec = job()
+    assert [phase.name for phase in phases(spec)] == ["teacher-0", "teacher-1", "student-0", "control-0"]
+    result = bundle(tmp_path, spec, digits)
+    parts = json.loads((tmp_path / "report.json").read_text())
+    assert result["teacher"]["parameters"] == 650 + (80 + 90)
+    assert result["teacher"]["top1"] > max(0.3, parts["phases"]["teacher-1"]["test"]["top1"])
+    assert {"teacher-0", "teacher-1"} <= set(parts["phases"])
+    assert parts["environment"]["teacher_sha256"]
+    assert result["agreement"] is not None
+    tracker = Tracker(spec, digits)
+    assert tracker._work["teacher-1"] == 2 * tracker._work["student-0"]
+
+
+def test_teachers_of_one_job_start_from_different_weights(digits: Dataset) -> None:
+    spec = job(teacher=[{"layers": FLAT}, {"layers": FLAT}])
+    one, other = (
+        build_run(spec, phase, digits, teacher=None, device=CPU, precision=FP32).student.fingerprint()
+        for phase in phases(spec)[:2]
+    )
+    assert one != other
+
+
+def test_a_list_of_one_teacher_teaches_as_that_teacher(digits: Dataset) -> None:
+    spec = job(teacher=[{"layers": FLAT}], control=False)
+    runs = trained(spec, digits)
+    assert isinstance(build_teacher(spec, {name: run.student for name, run in runs.items()}), Ensemble)
+    assert runs["student-0"].history
+
+
+def test_several_teachers_have_no_features_in_common() -> None:
+    found = review(job(method={"name": "at"}))
+    assert [error.pointer for error in found.errors] == ["/method/name"]
+    combined = review(job(method=[{"name": "kd"}, {"name": "crd"}]))
+    assert [error.pointer for error in combined.errors] == ["/method/1/name"]
+    alone = review(job())
+    assert not alone.errors
+    assert alone.teacher is not None
+    assert alone.teacher.parameters == 650 + 170
+
+
+def test_an_error_points_to_the_teacher_at_fault() -> None:
+    body = jsonable_encoder(job())
+    body["teacher"][1]["weight"] = -1
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate(body)
+    assert [pointer(error["loc"], body) for error in caught.value.errors()] == ["/teacher/1/weight"]
+    wrong = review(job(teacher=[{"layers": FLAT}, {"architecture": "resnet21"}]))
+    assert [error.pointer for error in wrong.errors] == ["/teacher/1/architecture"]
+
+
+def test_simkd_and_a_combination_go_through_to_the_bundle(digits: Dataset, tmp_path: Path) -> None:
+    spec = job(
+        teacher={"layers": WIDE, "train": {"epochs": 10}},
+        method=[{"name": "simkd"}, {"name": "kd", "weight": 0.5, "weight_ce": 0.0}],
+        control=True,
+    )
+    result = bundle(tmp_path, spec, digits)
+    described = json.loads((tmp_path / "student.json").read_text())
+    assert described["additions"] == {"after": "1", "classifier": "3", "channels": [8, 8, 16]}
+    assert described["parameters"] == result["student"]["parameters"] > result["control"]["parameters"]
