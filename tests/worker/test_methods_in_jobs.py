@@ -74,7 +74,8 @@ def bundle(folder: Path, spec: JobSpec, digits: Dataset) -> dict[str, Any]:
         runs=trained(spec, digits),
         settled={},
         protections=Protections([], []),
-        on_export=lambda: None,
+        on_stage=lambda _stage: None,
+        on_evaluated=lambda: None,
     )
 
 
