@@ -158,10 +158,10 @@ class Estimate(Resource):
     """What a job would take. ``seconds`` is null until a job like it has run."""
 
     teacher_parameters: int | None
-    student_parameters: int
+    student_parameters: int | None
     teacher_flops: int | None
-    student_flops: int
-    memory_bytes: int
+    student_flops: int | None
+    memory_bytes: int | None = Field(description="Null where the parameters are not known before training.")
     seconds: float | None
 
 

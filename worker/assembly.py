@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
 
 from stillhouse.spec import JobSpec
-from stillhouse.spec.networks import LayeredStudent, LayeredTeacher
+from stillhouse.spec.footprints import input_shape
+from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, title, training_of
 from stillhouse.spec.networks import Network as NetworkSpec
+from stillhouse.spec.training import Training
+from worker.engine import weights
 from worker.engine.data import Dataset
+from worker.engine.errors import WeightsRefused
 from worker.engine.methods import METHODS
-from worker.engine.network import Network, Preprocessing, build_network
+from worker.engine.network import Description, Network, Preprocessing, Stem, build_network
 from worker.engine.optim import build_schedule
 from worker.engine.precision import Precision
 from worker.engine.random import derive
@@ -21,6 +27,9 @@ from worker.engine.run import Recipe, Run
 from worker.engine.teacher import LiveTeacher
 
 Kind = Literal["teacher", "student", "control"]
+Role = Literal["teacher", "student"]
+WEIGHTS = Path("weights")
+"""In the child's folder: for each role with weights ROLE.safetensors and ROLE.json, in the form of ``student.json``."""
 
 
 @dataclass(frozen=True)
@@ -35,29 +44,68 @@ class Phase:
 def phases(spec: JobSpec) -> list[Phase]:
     """What is trained, in order: the teacher, then student and control for each seed."""
     first = spec.training.seed
-    planned = [Phase("teacher", first, "teacher")] if spec.teacher is not None else []
+    trains = spec.teacher is not None and training_of(spec.teacher) is not None
+    planned = [Phase("teacher", first, "teacher")] if trains else []
     kinds: Sequence[Kind] = ("student", "control") if spec.control and spec.teacher is not None else ("student",)
     for index in range(spec.training.seeds):
         planned += [Phase(kind, first + index, f"{kind}-{index}") for kind in kinds]
     return planned
 
 
-def preprocessing_of(dataset: Dataset) -> Preprocessing:
-    """What every network of this job does to an image first."""
-    channels, height, width = dataset.train.images.shape[1:]
-    return Preprocessing(shape=(channels, height, width), mean=dataset.mean, std=dataset.std)
+def budget_of(spec: JobSpec, kind: Kind) -> Training:
+    """What a phase is trained with."""
+    first = training_of(spec.teacher) if kind == "teacher" and spec.teacher is not None else None
+    return first.over(spec.training) if first is not None else spec.training
 
 
-def build(network: NetworkSpec, dataset: Dataset, *, seed: int) -> Network:
-    """The network a spec describes, its weights a function of ``seed`` alone."""
-    architecture: str | list[dict[str, Any]]
+def architecture_of(network: NetworkSpec) -> Description:
+    """The engine's name for it."""
     if isinstance(network, LayeredStudent | LayeredTeacher):
-        architecture = [layer.model_dump() for layer in network.layers]
-    else:
-        architecture = network.architecture
+        return [layer.model_dump() for layer in network.layers]
+    return network.architecture
+
+
+def stem_of(network: NetworkSpec) -> Stem:
+    """Of a list of layers, what the list says."""
+    return "standard" if isinstance(network, LayeredStudent | LayeredTeacher) else network.stem
+
+
+def build(network: NetworkSpec, dataset: Dataset, *, seed: int, role: Role, fine_tune: bool) -> Network:
+    """The network a spec describes: from the weights staged for its ``role``, or from ``seed`` alone.
+
+    ``fine_tune`` lets the classifier be replaced where the classes differ.
+    """
+    if network.weights is not None:
+        return _from_weights(network, dataset, seed=seed, role=role, fine_tune=fine_tune)
+    channels, height, width = dataset.train.images.shape[1:]
+    shape = input_shape(network, (channels, height, width))
     return build_network(
-        architecture=architecture, classes=len(dataset.classes), preprocessing=preprocessing_of(dataset), seed=seed
+        architecture=architecture_of(network),
+        classes=len(dataset.classes),
+        preprocessing=Preprocessing(shape=shape, mean=dataset.mean, std=dataset.std),
+        seed=seed,
+        stem=stem_of(network),
     )
+
+
+def _from_weights(network: NetworkSpec, dataset: Dataset, *, seed: int, role: Role, fine_tune: bool) -> Network:
+    given = weights.load(WEIGHTS, role)
+    asked, stem = architecture_of(network), stem_of(network)
+    if (given.architecture, given.stem) != (asked, stem):
+        theirs = given.architecture if isinstance(given.architecture, str) else f"layers({len(given.architecture)})"
+        message = f"{network.weights} is {theirs} with a {given.stem} stem, but the {role} is {title(network)}, {stem}."
+        raise WeightsRefused(message, remedy=f"Give the {role} the architecture of its weights.")
+    side = None if isinstance(network, LayeredStudent | LayeredTeacher) else network.input_size
+    built, fitted = weights.rebuild(given, classes=dataset.classes, side=side, seed=seed, replace_head=fine_tune)
+    print(f"weights of the {role} from {network.weights}: {json.dumps(fitted.describe())}")  # into the job's log
+    return built
+
+
+def ready_teacher(spec: JobSpec, dataset: Dataset) -> Network | None:
+    """The teacher that is used as it is; None where there is none, or it is trained first."""
+    if spec.teacher is None or training_of(spec.teacher) is not None:
+        return None
+    return build(spec.teacher, dataset, seed=0, role="teacher", fine_tune=False)
 
 
 def build_run(
@@ -73,11 +121,11 @@ def build_run(
     imitates = phase.kind == "student" and teacher is not None
     described = spec.teacher if phase.kind == "teacher" else spec.student
     assert described is not None
-    budget = spec.teacher.train.over(spec.training) if phase.kind == "teacher" and spec.teacher else spec.training
+    budget = budget_of(spec, phase.kind)
     method = spec.method.model_dump() if phase.kind == "student" else {"name": "none"}
-    weights_seed = derive(phase.seed, "teacher" if phase.kind == "teacher" else "student")
+    role: Role = "teacher" if phase.kind == "teacher" else "student"
     return Run(
-        student=build(described, dataset, seed=weights_seed).to(device),
+        student=build(described, dataset, seed=derive(phase.seed, role), role=role, fine_tune=True).to(device),
         method=METHODS[method.pop("name")](**method).to(device),
         teacher=LiveTeacher(teacher, precision=precision) if imitates and teacher is not None else None,
         train=dataset.train.to(device),

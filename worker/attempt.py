@@ -21,7 +21,7 @@ from app.lifecycle.lease import Lease, LeaseLost, held
 from app.lifecycle.settle import end
 from app.storage import Storage
 from stillhouse.spec.reasons import REASONS
-from worker import staging
+from worker import staging, weights
 from worker.heartbeat import Heartbeat
 from worker.publish import publish
 from worker.reporter import Reporter, resumable, run_seconds
@@ -86,6 +86,8 @@ class Attempt:
                 ending = Ending("storage_error", str(error))
             except staging.DownloadFailed as error:
                 ending = Ending("download_failed", str(error))
+            except weights.WeightsMissing as error:
+                ending = Ending("bad_weights", str(error))
             self.reporter.flush(force=True)
             with self.database.transaction() as session:
                 job = held(session, self.lease)
@@ -104,10 +106,12 @@ class Attempt:
         with self.database.transaction() as session:
             job = held(session, self.lease)
             spec, plan, found = job.spec, job.plan, resumable(session, job.id)
+            given = weights.sources(session, job)
             limit = spec["resources"]["max_runtime"]
             allowed = None if limit is None else limit - run_seconds(session, job)
         deadline = None if allowed is None else time.monotonic() + allowed
         staging.stage_dataset(self.settings, spec["dataset"]["id"], self.scratch)
+        weights.stage_weights(self.settings, self.storage, given, self.scratch)
         resumed_from, rejected = staging.stage_checkpoints(self.storage, found, self.scratch)
         for sentence in rejected:
             self.reporter.event("job.warning", {"message": sentence})

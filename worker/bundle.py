@@ -14,14 +14,14 @@ import torch
 import yaml
 
 from stillhouse.spec import JobSpec
-from stillhouse.spec.networks import NamedStudent
-from worker.assembly import preprocessing_of
+from worker.assembly import architecture_of, stem_of
 from worker.engine.data import Dataset
 from worker.engine.evaluate import Evaluation, Footprint, agreement, evaluate, measure
 from worker.engine.exports import EXPORTS
 from worker.engine.network import Network
 from worker.engine.run import Run
 from worker.engine.verdict import verdict
+from worker.engine.weights import describe
 from worker.report import render
 from worker.sandbox import Protections
 
@@ -32,23 +32,28 @@ def write_bundle(
     spec: JobSpec,
     dataset: Dataset,
     runs: Mapping[str, Run],
+    networks: Mapping[str, Network],
     settled: Mapping[str, Any],
     protections: Protections,
     on_export: Callable[[], None],
 ) -> dict[str, Any]:
-    """Evaluate on the test split in fp32, compare, and write every file but the manifest. Returns the result."""
-    tested = {name: evaluate(run.student, dataset.test.to(run.device)) for name, run in runs.items()}
+    """Evaluate on the test split in fp32, compare, and write every file but the manifest. Returns the result.
+
+    ``networks`` are those that ``runs`` trained and, where it came with its weights, the teacher.
+    """
+    tested = {name: evaluate(network, dataset.test.to(network.mean.device)) for name, network in networks.items()}
     on_export()
-    student = runs["student-0"].student
+    student = networks["student-0"]
     weights = folder / "student.safetensors"
     EXPORTS["safetensors"](student, weights)
     sizes = {
-        name: _bytes_of(run.student, folder / ".size")
-        for name, run in runs.items()
+        name: _bytes_of(network, folder / ".size")
+        for name, network in networks.items()
         if name.endswith("-0") or name == "teacher"
     }
-    result = _compare(runs, tested, sizes, dataset)
+    result = _compare(networks, tested, sizes, dataset)
     report = _report(spec, dataset, runs, tested, settled, protections, result)
+    report["environment"]["teacher_sha256"] = networks["teacher"].fingerprint() if "teacher" in networks else None
     _write_json(folder / "student.json", _describe(spec, dataset, student))
     _write_json(folder / "report.json", report)
     (folder / "report.html").write_text(render(report))
@@ -59,13 +64,13 @@ def write_bundle(
 
 
 def _compare(
-    runs: Mapping[str, Run], tested: Mapping[str, Evaluation], sizes: Mapping[str, int], dataset: Dataset
+    networks: Mapping[str, Network], tested: Mapping[str, Evaluation], sizes: Mapping[str, int], dataset: Dataset
 ) -> dict[str, Any]:
     def headline(kind: str) -> dict[str, Any] | None:
-        names = [name for name in runs if name.split("-")[0] == kind]
+        names = [name for name in networks if name.split("-")[0] == kind]
         if not names:
             return None
-        shape = measure(runs[names[0]].student)
+        shape = measure(networks[names[0]])
         return _headline([tested[name] for name in names], shape, sizes[names[0]])
 
     students = [test for name, test in tested.items() if name.startswith("student")]
@@ -133,7 +138,6 @@ def _report(
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             **settled,
             "dataset_sha256": dataset.fingerprint,
-            "teacher_sha256": runs["teacher"].student.fingerprint() if "teacher" in runs else None,
             "sandbox": {"held": protections.held, "missing": protections.missing},
         },
     }
@@ -141,19 +145,10 @@ def _report(
 
 def _describe(spec: JobSpec, dataset: Dataset, student: Network) -> dict[str, Any]:
     """Enough to rebuild the student: see design of ``student.json``."""
-    described = spec.student
-    architecture = (
-        described.architecture
-        if isinstance(described, NamedStudent)
-        else {"layers": [layer.model_dump() for layer in described.layers]}
+    parameters = sum(parameter.numel() for parameter in student.body.parameters())
+    return describe(
+        architecture_of(spec.student), stem_of(spec.student), student.preprocessing, dataset.classes, parameters
     )
-    shape = preprocessing_of(dataset)
-    return {
-        "architecture": architecture,
-        "input": {"shape": list(shape.shape), "mean": list(shape.mean), "std": list(shape.std)},
-        "classes": list(dataset.classes),
-        "parameters": sum(parameter.numel() for parameter in student.body.parameters()),
-    }
 
 
 def _bytes_of(network: Network, draft: Path) -> int:

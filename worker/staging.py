@@ -18,7 +18,7 @@ FETCH_TIMEOUT_SECONDS = 3600
 
 
 class DownloadFailed(Exception):
-    """A built-in data set could not be had; ``str()`` is the fetching child's own words."""
+    """A built-in data set, or published weights, could not be had; ``str()`` is the fetching child's own words."""
 
 
 def stage_dataset(settings: Settings, name: str, scratch: Path) -> None:
@@ -36,29 +36,40 @@ def stage_dataset(settings: Settings, name: str, scratch: Path) -> None:
 
 
 def _fetch(settings: Settings, name: str, kept: Path, scratch: Path) -> None:
-    """Run the fetching child, which has network but sees no user's file, and keep what it made as a whole."""
+    """A built-in data set, into the data folder."""
+    try:
+        run_fetcher(settings, "fetch", name, kept, scratch, whole="dataset.json")
+    except DownloadFailed as error:
+        raise DownloadFailed(f"data set {error}") from error
+
+
+def run_fetcher(settings: Settings, job: str, name: str, kept: Path, scratch: Path, *, whole: str) -> None:
+    """Run a fetching child, which has network but sees no user's file, and keep the folder it made as a whole.
+
+    ``whole`` is the file that is written last.
+    """
     folder = scratch / "fetch"
     folder.mkdir()
     arguments = [name]
     if settings.datasets_dir is not None:
         arguments += ["--datasets-dir", str(settings.datasets_dir.expanduser().resolve())]
-    child = spawn("fetch", arguments, folder=folder, network=True)
+    child = spawn(job, arguments, folder=folder, network=True)
     try:
         with os.fdopen(os.dup(child.output), "rb") as output:
             said = output.read().decode(errors="replace")
         child.process.wait(timeout=FETCH_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired as error:
-        raise DownloadFailed(f"fetching {name} took longer than {FETCH_TIMEOUT_SECONDS} s") from error
+        raise DownloadFailed(f"{name}: it took longer than {FETCH_TIMEOUT_SECONDS} s") from error
     finally:
         child.close()
     if child.process.returncode != 0:
         last = said.strip().splitlines()[-1] if said.strip() else f"exit status {child.process.returncode}"
-        raise DownloadFailed(f"data set {name}: {last}")
+        raise DownloadFailed(f"{name}: {last}")
     kept.parent.mkdir(parents=True, exist_ok=True)
     try:
-        (folder / "dataset").rename(kept)
+        next(path for path in folder.iterdir() if (path / whole).exists()).rename(kept)
     except OSError:  # another slot was faster: its copy is as good
-        if not (kept / "dataset.json").exists():
+        if not (kept / whole).exists():
             raise
     shutil.rmtree(folder, ignore_errors=True)
 

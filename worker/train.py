@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from stillhouse.spec import JobSpec
-from worker.assembly import Phase, build_run, phases
+from worker.assembly import Phase, build_run, phases, ready_teacher
 from worker.bundle import write_bundle
 from worker.child import Emitter
 from worker.engine import checkpoint
@@ -78,7 +78,8 @@ class Job:
     def run(self) -> None:
         """Train every phase, compare, write the bundle."""
         trained: dict[str, Run] = {}
-        networks: dict[str, Network] = {}
+        ready = ready_teacher(self.spec, self.dataset)
+        networks: dict[str, Network] = {} if ready is None else {"teacher": ready.to(self.device)}
         stages = {"teacher": "teacher", "student": "training", "control": "control"}
         for phase in phases(self.spec):
             self.emitter.emit("stage", stage=stages[phase.kind])
@@ -99,6 +100,7 @@ class Job:
             spec=self.spec,
             dataset=self.dataset,
             runs=trained,
+            networks=networks,
             settled=self.settled,
             protections=self.protections,
             on_export=lambda: self.emitter.emit("stage", stage="exporting"),

@@ -15,6 +15,7 @@ from app.db import now, on_commit
 from app.dependencies import Services
 from app.errors import Conflict, Invalid, NotFound
 from app.ids import new_id
+from app.jobs.weights import check_weights
 from app.lifecycle import events
 from app.lifecycle.moves import lock
 from app.tables import IdempotencyKey, Job, JobLabel
@@ -48,6 +49,7 @@ def create(session: Session, given: Services, caller: Caller, spec: JobSpec, *, 
         if earlier is not None:
             return Created(earlier, replayed=True)
     checked(spec)
+    check_weights(session, caller, spec)
     try:
         with session.begin_nested():
             job = _insert(session, caller, spec.complete(), retry_of=None)

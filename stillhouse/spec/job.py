@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from stillhouse.spec.base import Label, SpecModel
 from stillhouse.spec.methods import KnowledgeDistillation, Method, NoDistillation
-from stillhouse.spec.networks import Student, Teacher
+from stillhouse.spec.networks import Student, Teacher, training_of
 from stillhouse.spec.training import Resources, Training
 
 
@@ -49,7 +49,8 @@ class JobSpec(SpecModel):
 
     def complete(self) -> JobSpec:
         """The same spec with every omitted value written out, as it is stored."""
-        if self.teacher is None:
+        training = training_of(self.teacher) if self.teacher is not None else None
+        if self.teacher is None or training is None:
             return self
-        train = self.teacher.train.filled_from(self.training)
+        train = training.filled_from(self.training)
         return self.model_copy(update={"teacher": self.teacher.model_copy(update={"train": train})})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from stillhouse.spec.base import SpecModel
 from stillhouse.spec.layers import Layer
@@ -12,32 +12,75 @@ from stillhouse.spec.training import TeacherTraining
 
 Layers = Annotated[list[Layer], Field(min_length=1, max_length=200)]
 Architecture = Annotated[str, Field(min_length=1, max_length=128, description="A name from /v1/catalog/architectures.")]
+Stem = Annotated[
+    Literal["standard", "small"],
+    Field(
+        description="small: for images of 64 or less, the first convolution keeps their size (stride 1, and 3x3 where "
+        "it was 7x7) and no max pool follows it. Of networks whose first convolution halves the image: the catalog's "
+        "entries with small_stem."
+    ),
+]
+InputSize = Annotated[
+    int | None,
+    Field(
+        ge=4,
+        le=1024,
+        description="Images are resized to this side for this network (bilinear with antialiasing). Left out, it is "
+        "the size that the weights were made for or, without weights, the data's own.",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    Field(
+        max_length=64,
+        pattern=r"^(pretrained|(mdl|job)_[A-Za-z0-9]+)$",
+        description="Where the weights come from: pretrained (of torchvision/ and timm/ architectures), an uploaded "
+        "model (mdl_...) or another job's student (job_...). They carry their own input size, mean and deviation. "
+        "Left out, training starts from random weights.",
+    ),
+]
 
 
-class NamedStudent(SpecModel):
-    """A student of a known architecture."""
-
+class _Named(SpecModel):
     architecture: Architecture
+    stem: Stem = "standard"
+    input_size: InputSize = None
+    weights: Weights = None
 
 
-class LayeredStudent(SpecModel):
-    """A student given layer by layer."""
-
+class _Layered(SpecModel):
     layers: Layers
+    weights: Weights = None
+
+    @model_validator(mode="after")
+    def _no_published_weights(self) -> _Layered:
+        if self.weights == "pretrained":
+            raise ValueError("there are no pretrained weights for a list of layers; name an uploaded model or a job")
+        return self
 
 
-class NamedTeacher(SpecModel):
-    """A teacher of a known architecture, trained first on the same data."""
-
-    architecture: Architecture
-    train: TeacherTraining = Field(default_factory=TeacherTraining)
+class NamedStudent(_Named):
+    """A student of a known architecture. From ``weights`` it starts, and so does its control."""
 
 
-class LayeredTeacher(SpecModel):
-    """A teacher given layer by layer, trained first on the same data."""
+class LayeredStudent(_Layered):
+    """A student given layer by layer. From ``weights`` it starts, and so does its control."""
 
-    layers: Layers
-    train: TeacherTraining = Field(default_factory=TeacherTraining)
+
+class NamedTeacher(_Named):
+    """A teacher of a known architecture.
+
+    Without ``weights`` it is trained first on the same data. With ``weights`` it is used as it is or, with ``train``,
+    fine-tuned first, its last layer replaced where the classes differ.
+    """
+
+    train: TeacherTraining | None = None
+
+
+class LayeredTeacher(_Layered):
+    """A teacher given layer by layer; ``weights`` and ``train`` as for a named one."""
+
+    train: TeacherTraining | None = None
 
 
 def _shape_of(value: Any) -> str:
@@ -52,6 +95,13 @@ Teacher = Annotated[
     Annotated[NamedTeacher, Tag("architecture")] | Annotated[LayeredTeacher, Tag("layers")], Discriminator(_shape_of)
 ]
 Network = NamedStudent | LayeredStudent | NamedTeacher | LayeredTeacher
+
+
+def training_of(teacher: NamedTeacher | LayeredTeacher) -> TeacherTraining | None:
+    """How the teacher is trained first; None when it comes with weights and is used as it is."""
+    if teacher.train is None and teacher.weights is None:
+        return TeacherTraining()
+    return teacher.train
 
 
 def title(network: Network) -> str:

@@ -78,7 +78,7 @@ def measure(network: Network) -> Footprint:
 
 def count_flops(body: torch.nn.Module, shape: tuple[int, int, int]) -> int:
     """Of convolutions and matrix products for one image, by torch's own counter on the meta device."""
-    shadow = copy.deepcopy(body).to("meta").eval()
+    shadow = copy.deepcopy(body).to("meta").requires_grad_(requires_grad=False).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shadow(torch.empty(1, *shape, device="meta"))
     return int(counter.get_total_flops())

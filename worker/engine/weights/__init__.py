@@ -1,0 +1,9 @@
+"""Weights that come from elsewhere: read without running anything in them, then fitted to a network with a report."""
+
+from __future__ import annotations
+
+from worker.engine.weights.fit import Fitted, fit
+from worker.engine.weights.read import Found, read
+from worker.engine.weights.stored import Stored, describe, load, rebuild, save
+
+__all__ = ["Fitted", "Found", "Stored", "describe", "fit", "load", "read", "rebuild", "save"]
