@@ -85,14 +85,14 @@ class LayeredTeacher(_Layered):
 
 def _shape_of(value: Any) -> str:
     has_layers = "layers" in value if isinstance(value, dict) else hasattr(value, "layers")
-    return "layers" if has_layers else "architecture"
+    return "layered" if has_layers else "named"  # no name of a field: pointers leave tags out
 
 
 Student = Annotated[
-    Annotated[NamedStudent, Tag("architecture")] | Annotated[LayeredStudent, Tag("layers")], Discriminator(_shape_of)
+    Annotated[NamedStudent, Tag("named")] | Annotated[LayeredStudent, Tag("layered")], Discriminator(_shape_of)
 ]
 Teacher = Annotated[
-    Annotated[NamedTeacher, Tag("architecture")] | Annotated[LayeredTeacher, Tag("layers")], Discriminator(_shape_of)
+    Annotated[NamedTeacher, Tag("named")] | Annotated[LayeredTeacher, Tag("layered")], Discriminator(_shape_of)
 ]
 Network = NamedStudent | LayeredStudent | NamedTeacher | LayeredTeacher
 

@@ -44,31 +44,47 @@ def test_every_method_is_promised_with_the_engines_own_fields_and_defaults() -> 
 SAMPLED = [
     *("lenet5", "resnet20", "wrn_16_2", "vgg8", "mobilenetv2", "shufflenetv2"),
     *("torchvision/resnet18", "torchvision/mobilenet_v3_small", "torchvision/vit_b_16", "torchvision/alexnet"),
-    *("timm/deit_tiny_patch16_224", "timm/efficientnet_lite0"),
+    *("timm/resnet18", "timm/vit_tiny_patch16_224", "timm/efficientnet_lite0"),
 ]
 
 
-@pytest.mark.parametrize("name", SAMPLED)
-def test_the_architectures_file_is_what_the_engine_gives(name: str) -> None:
+def holds(name: str) -> None:
     """On classes and channels that the file's three numbers were not taken from."""
     known, found = architectures()[name], find(name)
     assert found is not None
     assert (known.family, known.input_size, known.fixed) == (found.family, found.input_size, found.fixed)
-    side = known.input_size if known.fixed and known.input_size else max(known.figures.flops)
+    side = max(known.figures.flops)
     body = on_meta(lambda: found.build(17, 2, (side, side)))
     told = known.figures.at((2, side, side), 17)
-    assert told.parameters == sum(parameter.numel() for parameter in body.parameters()), "run: make catalog"
-    assert told.flops == count_flops(body, (2, side, side)), "run: make catalog"
+    assert told.parameters == sum(parameter.numel() for parameter in body.parameters()), f"{name}: run make catalog"
+    assert told.flops == count_flops(body, (2, side, side)), f"{name}: run make catalog"
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_the_architectures_file_is_what_the_engine_gives(name: str) -> None:
+    holds(name)
+
+
+def test_the_architectures_file_is_what_make_catalog_writes() -> None:
+    entries = json.loads(FILE.read_text())["architectures"]
+    for name in ("resnet8", "torchvision/shufflenet_v2_x0_5", "timm/test_resnet"):
+        assert entries[name] == entry(name), "run: make catalog"
+
+
+def test_the_architectures_file_is_complete() -> None:
+    assert set(ARCHITECTURES) | {f"torchvision/{name}" for name in LIBRARIES["torchvision"].names()} <= set(
+        architectures()
+    )
+    missing = {f"timm/{name}" for name in LIBRARIES["timm"].names()} - set(architectures())
+    assert missing == {"timm/csatv2", "timm/csatv2_21m"}, "they compute at no size; for others: make catalog"
 
 
 @pytest.mark.slow
-def test_the_architectures_file_is_complete() -> None:
-    """Every bare name and all of torchvision's, to the last figure, and every name of timm's."""
-    entries = json.loads(FILE.read_text())["architectures"]
-    for name in [*ARCHITECTURES, *(f"torchvision/{name}" for name in LIBRARIES["torchvision"].names())]:
-        assert entries[name] == entry(name), "run: make catalog"
-    missing = {f"timm/{name}" for name in LIBRARIES["timm"].names()} - set(entries)
-    assert len(missing) < 20, missing
+def test_every_figure_of_the_architectures_file_is_the_engines() -> None:
+    names = list(architectures())
+    bare = [name for name in names if not name.startswith("timm/")]
+    for name in [*bare, *[name for name in names if name.startswith("timm/")][::10]]:
+        holds(name)
 
 
 def test_figures_that_are_not_listed_are_null() -> None:

@@ -64,8 +64,12 @@ class _EmptyOnMeta(TorchFunctionMode):
 
 def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
     """What ``build`` makes, on the meta device: shapes without weights."""
-    with _EmptyOnMeta():
-        body = build()
+    try:
+        with _EmptyOnMeta():
+            body = build()
+    except RuntimeError:  # a constructor that tries a part of its network finds real numbers beside weights without
+        with torch.device("meta"):
+            body = build()
     return body.to("meta").requires_grad_(requires_grad=False).eval()
 
 
