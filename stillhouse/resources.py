@@ -45,8 +45,8 @@ class Headline(Resource):
     loss: float
     top1_deviation: float | None = Field(None, description="Standard deviation over seeds; null for one seed.")
     parameters: int
-    flops: int = Field(description="For one image; a multiply-add counts as two.")
-    bytes: int = Field(description="Of its weights as safetensors.")
+    flops: int | None = Field(description="For one image; a multiply-add counts as two. Null of an ONNX teacher.")
+    bytes: int = Field(description="Of its weights as safetensors; of an ONNX teacher, its file.")
     latency_ms: float = Field(description="Median of one image at a time on the worker's device.")
 
 

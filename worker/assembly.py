@@ -29,7 +29,9 @@ from worker.engine.teacher import LiveTeacher
 Kind = Literal["teacher", "student", "control"]
 Role = Literal["teacher", "student"]
 WEIGHTS = Path("weights")
-"""In the child's folder: for each role with weights ROLE.safetensors and ROLE.json, in the form of ``student.json``."""
+"""In the child's folder: for each role with weights ROLE.safetensors (or ROLE.onnx) and ROLE.json, in the form of
+``student.json``."""
+_LOOKED_AT = 64
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def build(network: NetworkSpec, dataset: Dataset, *, seed: int, role: Role, fine
 
     ``fine_tune`` lets the classifier be replaced where the classes differ.
     """
+    if architecture_of(network) == weights.ONNX:
+        return _black_box(dataset, role)
     if network.weights is not None:
         return _from_weights(network, dataset, seed=seed, role=role, fine_tune=fine_tune)
     channels, height, width = dataset.train.images.shape[1:]
@@ -99,6 +103,13 @@ def _from_weights(network: NetworkSpec, dataset: Dataset, *, seed: int, role: Ro
     built, fitted = weights.rebuild(given, classes=dataset.classes, side=side, seed=seed, replace_head=fine_tune)
     print(f"weights of the {role} from {network.weights}: {json.dumps(fitted.describe())}")  # into the job's log
     return built
+
+
+def _black_box(dataset: Dataset, role: Role) -> Network:
+    samples = dataset.train.images[:_LOOKED_AT].float().div(255)
+    opened, kind = weights.open_black_box(WEIGHTS, role, classes=dataset.classes, samples=samples)
+    print(f"the {role} is an ONNX file; its outputs on {len(samples)} training images are {kind}")
+    return opened
 
 
 def ready_teacher(spec: JobSpec, dataset: Dataset) -> Network | None:

@@ -15,6 +15,7 @@ import yaml
 
 from stillhouse.spec import JobSpec
 from worker.assembly import architecture_of, stem_of
+from worker.engine.blackbox import BlackBox
 from worker.engine.data import Dataset
 from worker.engine.evaluate import Evaluation, Footprint, agreement, evaluate, measure
 from worker.engine.exports import EXPORTS
@@ -152,6 +153,8 @@ def _describe(spec: JobSpec, dataset: Dataset, student: Network) -> dict[str, An
 
 
 def _bytes_of(network: Network, draft: Path) -> int:
+    if isinstance(network.body, BlackBox):
+        return network.body.bytes
     EXPORTS["safetensors"](network, draft)
     size = draft.stat().st_size
     draft.unlink()

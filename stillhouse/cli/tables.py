@@ -80,7 +80,7 @@ def comparison(result: Result) -> Table:
                 f"{row.top5:.2%}",
                 f"{row.loss:.3f}",
                 f"{row.parameters:,}",
-                f"{row.flops / 1e6:.2f}",
+                "unknown" if row.flops is None else f"{row.flops / 1e6:.2f}",
                 f"{row.bytes / 1024:,.1f} KiB",
                 f"{row.latency_ms:.2f} ms",
             )

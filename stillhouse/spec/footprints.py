@@ -10,6 +10,8 @@ from stillhouse.spec.catalog import ArchitectureEntry, Footprint, Shape, archite
 from stillhouse.spec.layers import LayerShapeError, trace
 from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, NamedStudent, NamedTeacher, Network
 
+ONNX = "onnx"
+"""The architecture of an uploaded ONNX file, a teacher that can only be asked."""
 _SHOWN = 30
 
 
@@ -26,6 +28,8 @@ def footprint(network: Network, *, shape: Shape, classes: int) -> Traced:
     """``shape`` is that of the data; ``input_size``, or an architecture that takes one size only, changes it."""
     if isinstance(network, LayeredStudent | LayeredTeacher):
         return _layers(network, shape, classes)
+    if network.architecture == ONNX:
+        return _black_box(network)
     known = architectures().get(network.architecture)
     if known is None:
         suggestion = close(network.architecture, architectures())
@@ -41,6 +45,20 @@ def input_shape(network: Network, shape: Shape) -> Shape:
         known = architectures().get(network.architecture)
         side = network.input_size or (known.input_size if known is not None and known.fixed else None)
     return shape if side is None else (shape[0], side, side)
+
+
+def _black_box(network: NamedStudent | NamedTeacher) -> Traced:
+    found = Traced(Footprint(parameters=None, flops=None))
+    if isinstance(network, NamedStudent):
+        found.refusals.append(("/architecture", "an ONNX file can teach, but it cannot be a student: it has no layers"))
+    elif network.weights is None or not network.weights.startswith("mdl_"):
+        found.refusals.append(("/weights", "an ONNX teacher is an uploaded model; name it as weights: mdl_..."))
+    elif network.train is not None:
+        found.refusals.append(("/train", "an ONNX file cannot be trained further; leave train out"))
+    elif network.stem != "standard" or network.input_size is not None:
+        place = "/stem" if network.stem != "standard" else "/input_size"
+        found.refusals.append((place, "an ONNX file is used as it is; leave this out"))
+    return found
 
 
 def _layers(network: LayeredStudent | LayeredTeacher, shape: Shape, classes: int) -> Traced:

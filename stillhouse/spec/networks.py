@@ -71,7 +71,8 @@ class NamedTeacher(_Named):
     """A teacher of a known architecture.
 
     Without ``weights`` it is trained first on the same data. With ``weights`` it is used as it is or, with ``train``,
-    fine-tuned first, its last layer replaced where the classes differ.
+    fine-tuned first, its last layer replaced where the classes differ. The architecture ``onnx`` is an uploaded ONNX
+    file: a black box that is asked for logits, probabilities or their logarithms, whichever it gives.
     """
 
     train: TeacherTraining | None = None

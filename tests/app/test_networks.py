@@ -40,6 +40,13 @@ from tests.app.running import claimed, succeeded
         ({"teacher": {"layers": LAYERS, "weights": "pretrained"}}, "/teacher", "no pretrained weights"),
         ({"teacher": {"architecture": "resnet20", "weights": "/etc/passwd"}}, "/teacher/weights", "pattern"),
         ({"teacher": {"architecture": "resnet20", "weights": "mdl_1"}}, "/teacher/weights", "no model mdl_1"),
+        ({"teacher": {"architecture": "onnx"}}, "/teacher/weights", "an ONNX teacher is an uploaded model"),
+        (
+            {"teacher": {"architecture": "onnx", "weights": "mdl_1", "train": {"epochs": 1}}},
+            "/teacher/train",
+            "cannot be trained further",
+        ),
+        ({"student": {"architecture": "onnx", "weights": "mdl_1"}}, "/student/architecture", "cannot be a student"),
         ({"student": {"architecture": "resnet8", "weights": "job_1"}}, "/student/weights", "no job job_1"),
     ],
 )

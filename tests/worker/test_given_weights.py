@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 
@@ -177,6 +179,41 @@ def test_weights_of_another_architecture_are_refused(stage: Stage, digits: Datas
     stage("teacher")
     with pytest.raises(WeightsRefused, match=r"job_1 is resnet8 .* but the teacher is resnet14"):
         ready_teacher(spec(teacher={**TEACHER, "architecture": "resnet14"}), digits)
+
+
+def test_an_onnx_teacher_is_asked_and_never_trained(digits: Dataset, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(assembly, "WEIGHTS", tmp_path)
+    shape = Preprocessing((1, 8, 8), (0.3,), (0.4,))
+    described = weights.describe(weights.ONNX, "standard", shape, digits.classes, 0)
+    (tmp_path / "teacher.json").write_text(json.dumps(described))
+    (tmp_path / "teacher.onnx").write_bytes(linear_model(64, 10))
+    wanted = spec(teacher={"architecture": "onnx", "weights": "mdl_1"})
+    assert [phase.name for phase in phases(wanted)] == ["student-0", "control-0"]
+    teacher = ready_teacher(wanted, digits)
+    run = build_run(wanted, phases(wanted)[0], digits, teacher=teacher, device=torch.device("cpu"), precision=FP32)
+    assert run.teacher is not None
+    images = digits.train.images[:4].float() / 255
+    told = run.teacher.outputs(images).logits
+    assert torch.allclose(told.exp().sum(dim=1), torch.ones(4), atol=1e-5)
+
+
+def linear_model(features: int, classes: int) -> bytes:
+    """One linear layer that answers with probabilities."""
+    values = torch.randn(features, classes, generator=torch.Generator().manual_seed(1)).numpy()
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Flatten", ["images"], ["flat"]),
+            onnx.helper.make_node("MatMul", ["flat", "weight"], ["scores"]),
+            onnx.helper.make_node("Softmax", ["scores"], ["out"], axis=1),
+        ],
+        "teacher",
+        [onnx.helper.make_tensor_value_info("images", 1, ["N", 1, 8, 8])],
+        [onnx.helper.make_tensor_value_info("out", 1, ["N", classes])],
+        [onnx.numpy_helper.from_array(values, "weight")],
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    written: bytes = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()
+    return written
 
 
 def finished(running: Service, job: dict[str, Any]) -> dict[str, Any]:

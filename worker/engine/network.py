@@ -56,7 +56,11 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Float [B, C, H, W] in 0 to 1, to logits [B, classes]."""
-        return Outputs(logits=self.body((self._shaped(images) - self.mean) / self.std))
+        return Outputs(logits=self.body(self.prepare(images)))
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """What the body is given."""
+        return (self._shaped(images) - self.mean) / self.std
 
     def _shaped(self, images: Tensor) -> Tensor:
         channels, height, width = self.preprocessing.shape

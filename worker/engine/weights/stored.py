@@ -11,10 +11,14 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from worker.engine.blackbox import BlackBox, Kind
 from worker.engine.errors import WeightsRefused
 from worker.engine.network import Description, Network, Preprocessing, Stem, build_network, head_names
 from worker.engine.weights.fit import Fitted, fit
 from worker.engine.weights.read import read
+
+ONNX = "onnx"
+"""The architecture of a black box: its file, NAME.onnx, takes the place of the weights."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,27 @@ def load(folder: Path, name: str) -> Stored:
             stem=described.get("stem", "standard"),
             preprocessing=Preprocessing((channels, height, width), tuple(given["mean"]), tuple(given["std"])),
             classes=tuple(described["classes"]),
-            tensors=read(folder / f"{name}.safetensors").tensors,
+            tensors={} if architecture == ONNX else read(folder / f"{name}.safetensors").tensors,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsRefused(
             f"the description of the {name}'s weights is not whole: {error!r}.", remedy="Upload the model again."
         ) from error
+
+
+def open_black_box(folder: Path, name: str, *, classes: Sequence[str], samples: Tensor) -> tuple[Network, Kind]:
+    """The network of NAME.onnx, and what its answers to ``samples`` (float [N, C, H, W] in 0 to 1) are.
+
+    Raises WeightsRefused where the classes are others, or in another order.
+    """
+    stored = load(folder, name)
+    if stored.classes != tuple(classes) and set(stored.classes) == set(classes):
+        raise WeightsRefused(
+            "the ONNX file's classes are the data's in another order.", remedy="Export it with the data's order."
+        )
+    body = BlackBox(folder / f"{name}.onnx", classes=len(classes))
+    network = Network(body, stored.preprocessing).eval()
+    return network, body.recognise(network.prepare(samples))
 
 
 def rebuild(
