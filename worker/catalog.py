@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from stillhouse.spec.catalog import FILE
@@ -54,6 +55,10 @@ def entry(name: str) -> dict[str, Any]:
         found["input_size"] = architecture.input_size
     if architecture.fixed:
         found["fixed"] = True
+    side = max(sides)
+    body = on_meta(lambda: architecture.build(10, 3, (side, side)))
+    if body(torch.empty(1, 3, side, side, device="meta")).shape != (1, 10):
+        raise ArchitectureError("it is no classifier of images.")
     found |= _figures(architecture.build, sorted(sides), by_size=not prefix)
     if architecture.first_convolution is not None and minimum <= 64:
         small = partial(_build_small, architecture)

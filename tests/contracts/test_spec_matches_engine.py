@@ -76,7 +76,8 @@ def test_the_architectures_file_is_complete() -> None:
         architectures()
     )
     missing = {f"timm/{name}" for name in LIBRARIES["timm"].names()} - set(architectures())
-    assert missing == {"timm/csatv2", "timm/csatv2_21m"}, "they compute at no size; for others: make catalog"
+    computes_at_no_size, no_classifier = {"timm/csatv2", "timm/csatv2_21m"}, {"timm/deepseek_vit_412m_enc"}
+    assert missing == computes_at_no_size | no_classifier, "run: make catalog"
 
 
 @pytest.mark.slow

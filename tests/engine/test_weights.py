@@ -237,6 +237,7 @@ def test_stored_weights_rebuild_the_network_with_its_own_preprocessing(tmp_path:
     network.eval()
     shuffled.eval()
     assert torch.allclose(shuffled(images).logits, network(images).logits.flip(1), atol=1e-6)
+    assert torch.equal(weights.restore(tmp_path, "teacher")(images).logits, network(images).logits)
     larger, _ = weights.rebuild(stored, classes=CLASSES, side=16)
     assert larger.preprocessing.shape == (3, 16, 16)
     with pytest.raises(WeightsRefused, match="7 classes apart, where 2"):

@@ -126,3 +126,9 @@ def rebuild(
     elif replace_head:
         tensors = {name: tensor for name, tensor in tensors.items() if name not in head}
     return network, fit(network.body, tensors, head=head, replace_head=replace_head)
+
+
+def restore(folder: Path, name: str = "student") -> Network:
+    """The network of a job's downloaded bundle, ready to answer: ``restore(Path("demo-output"))``."""
+    stored = load(folder, name)
+    return rebuild(stored, classes=stored.classes)[0].eval()
