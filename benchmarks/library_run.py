@@ -46,6 +46,7 @@ def main() -> None:
             spec=spec,
             dataset=dataset,
             runs=runs,
+            networks={name: run.student for name, run in runs.items()},
             settled=settled,
             protections=Protections(),
             on_stage=lambda _stage: None,

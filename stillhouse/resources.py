@@ -45,8 +45,8 @@ class Headline(Resource):
     loss: float
     top1_deviation: float | None = Field(None, description="Standard deviation over seeds; null for one seed.")
     parameters: int
-    flops: int = Field(description="For one image; a multiply-add counts as two.")
-    bytes: int = Field(description="Of its weights as safetensors.")
+    flops: int | None = Field(description="For one image; a multiply-add counts as two. Null of an ONNX teacher.")
+    bytes: int = Field(description="Of its weights as safetensors; of an ONNX teacher, its file.")
     latency_ms: float = Field(description="Median of one image at a time on the worker's device.")
 
 
@@ -158,10 +158,10 @@ class Estimate(Resource):
     """What a job would take. ``seconds`` is null until a job like it has run."""
 
     teacher_parameters: int | None
-    student_parameters: int
+    student_parameters: int | None
     teacher_flops: int | None
-    student_flops: int
-    memory_bytes: int
+    student_flops: int | None
+    memory_bytes: int | None = Field(description="Null where the parameters are not known before training.")
     seconds: float | None
 
 

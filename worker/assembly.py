@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
 
 from stillhouse.spec import JobSpec
-from stillhouse.spec.networks import LayeredStudent, LayeredTeacher
+from stillhouse.spec.footprints import input_shape
+from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, Teacher, title, training_of
 from stillhouse.spec.networks import Network as NetworkSpec
+from stillhouse.spec.training import Training
+from worker.engine import weights
 from worker.engine.data import Dataset
 from worker.engine.ensemble import Ensemble
+from worker.engine.errors import WeightsRefused
 from worker.engine.method import Method
 from worker.engine.methods import METHODS
 from worker.engine.methods.combination import Combination
-from worker.engine.network import Network, Preprocessing, build_network
+from worker.engine.network import Description, Network, Preprocessing, Stem, build_network
 from worker.engine.optim import build_schedule
 from worker.engine.precision import Precision
 from worker.engine.random import derive
@@ -24,6 +30,10 @@ from worker.engine.run import Recipe, Run
 from worker.engine.teacher import LiveTeacher
 
 Kind = Literal["teacher", "student", "control"]
+WEIGHTS = Path("weights")
+"""In the child's folder: for each role with weights ROLE.safetensors (or ROLE.onnx) and ROLE.json, in the form of
+``student.json``."""
+_LOOKED_AT = 64
 
 
 @dataclass(frozen=True)
@@ -40,10 +50,10 @@ class Phase:
 def phases(spec: JobSpec) -> list[Phase]:
     """What is trained, in order: the teacher or each of several, then student and control for each seed."""
     first = spec.training.seed
-    listed = isinstance(spec.teacher, list)
     planned = [
-        Phase("teacher", first, f"teacher-{index}" if listed else "teacher", index)
-        for index in range(len(spec.teachers))
+        Phase("teacher", first, name, index)
+        for index, (name, teacher) in enumerate(teachers_of(spec).items())
+        if training_of(teacher) is not None
     ]
     kinds: Sequence[Kind] = ("student", "control") if spec.control and spec.teacher is not None else ("student",)
     for index in range(spec.training.seeds):
@@ -51,22 +61,78 @@ def phases(spec: JobSpec) -> list[Phase]:
     return planned
 
 
-def preprocessing_of(dataset: Dataset) -> Preprocessing:
-    """What every network of this job does to an image first."""
-    channels, height, width = dataset.train.images.shape[1:]
-    return Preprocessing(shape=(channels, height, width), mean=dataset.mean, std=dataset.std)
+def teachers_of(spec: JobSpec) -> dict[str, Teacher]:
+    """The teachers by the names of their phases and files: ``teacher``, or ``teacher-0`` and on of a list."""
+    if not isinstance(spec.teacher, list):
+        return {"teacher": spec.teacher} if spec.teacher is not None else {}
+    return {f"teacher-{index}": teacher for index, teacher in enumerate(spec.teacher)}
 
 
-def build(network: NetworkSpec, dataset: Dataset, *, seed: int) -> Network:
-    """The network a spec describes, its weights a function of ``seed`` alone."""
-    architecture: str | list[dict[str, Any]]
+def budget_of(spec: JobSpec, phase: Phase) -> Training:
+    """What a phase is trained with."""
+    first = training_of(spec.teachers[phase.index]) if phase.kind == "teacher" else None
+    return first.over(spec.training) if first is not None else spec.training
+
+
+def architecture_of(network: NetworkSpec) -> Description:
+    """The engine's name for it."""
     if isinstance(network, LayeredStudent | LayeredTeacher):
-        architecture = [layer.model_dump() for layer in network.layers]
-    else:
-        architecture = network.architecture
+        return [layer.model_dump() for layer in network.layers]
+    return network.architecture
+
+
+def stem_of(network: NetworkSpec) -> Stem:
+    """Of a list of layers, what the list says."""
+    return "standard" if isinstance(network, LayeredStudent | LayeredTeacher) else network.stem
+
+
+def build(network: NetworkSpec, dataset: Dataset, *, seed: int, role: str, fine_tune: bool) -> Network:
+    """The network a spec describes: from the weights staged for its ``role``, or from ``seed`` alone.
+
+    ``fine_tune`` lets the classifier be replaced where the classes differ.
+    """
+    if architecture_of(network) == weights.ONNX:
+        return _black_box(dataset, role)
+    if network.weights is not None:
+        return _from_weights(network, dataset, seed=seed, role=role, fine_tune=fine_tune)
+    channels, height, width = dataset.train.images.shape[1:]
+    shape = input_shape(network, (channels, height, width))
     return build_network(
-        architecture=architecture, classes=len(dataset.classes), preprocessing=preprocessing_of(dataset), seed=seed
+        architecture=architecture_of(network),
+        classes=len(dataset.classes),
+        preprocessing=Preprocessing(shape=shape, mean=dataset.mean, std=dataset.std),
+        seed=seed,
+        stem=stem_of(network),
     )
+
+
+def _from_weights(network: NetworkSpec, dataset: Dataset, *, seed: int, role: str, fine_tune: bool) -> Network:
+    given = weights.load(WEIGHTS, role)
+    asked, stem = architecture_of(network), stem_of(network)
+    if (given.architecture, given.stem) != (asked, stem):
+        theirs = given.architecture if isinstance(given.architecture, str) else f"layers({len(given.architecture)})"
+        message = f"{network.weights} is {theirs} with a {given.stem} stem, but the {role} is {title(network)}, {stem}."
+        raise WeightsRefused(message, remedy=f"Give the {role} the architecture of its weights.")
+    side = None if isinstance(network, LayeredStudent | LayeredTeacher) else network.input_size
+    built, fitted = weights.rebuild(given, classes=dataset.classes, side=side, seed=seed, replace_head=fine_tune)
+    print(f"weights of the {role} from {network.weights}: {json.dumps(fitted.describe())}")  # into the job's log
+    return built
+
+
+def _black_box(dataset: Dataset, role: str) -> Network:
+    samples = dataset.train.images[:_LOOKED_AT].float().div(255)
+    opened, kind = weights.open_black_box(WEIGHTS, role, classes=dataset.classes, samples=samples)
+    print(f"the {role} is an ONNX file; its outputs on {len(samples)} training images are {kind}")
+    return opened
+
+
+def ready_teachers(spec: JobSpec, dataset: Dataset) -> dict[str, Network]:
+    """By name, the teachers that are used as they are; not those that are trained first."""
+    return {
+        name: build(teacher, dataset, seed=0, role=name, fine_tune=False)
+        for name, teacher in teachers_of(spec).items()
+        if training_of(teacher) is None
+    }
 
 
 def build_method(spec: JobSpec) -> Method:
@@ -80,15 +146,15 @@ def build_method(spec: JobSpec) -> Method:
     return parts[0][2] if len(parts) == 1 and parts[0][1] == 1 else Combination(parts)
 
 
-def build_teacher(spec: JobSpec, trained: Mapping[str, Network]) -> Network | Ensemble | None:
-    """The teacher of the students: one network, or several as one, from those that are trained."""
-    members = [trained[phase.name] for phase in phases(spec) if phase.kind == "teacher" and phase.name in trained]
+def build_teacher(spec: JobSpec, networks: Mapping[str, Network]) -> Network | Ensemble | None:
+    """The teacher of the students: one network, or several as one; None until all of them are there."""
+    members = [networks[name] for name in teachers_of(spec) if name in networks]
     if len(members) < len(spec.teachers) or not members:
         return None
     if not isinstance(spec.teacher, list):
         return members[0]
-    weights = [teacher.weight for teacher in spec.teachers]
-    return Ensemble(list(zip(weights, members, strict=True)))
+    shares = [teacher.weight for teacher in spec.teachers]
+    return Ensemble(list(zip(shares, members, strict=True)))
 
 
 def build_run(
@@ -103,11 +169,12 @@ def build_run(
     """One training, ready to start. Student and control of a seed differ in their method, and in nothing else."""
     imitates = phase.kind == "student" and teacher is not None
     taught = spec.teachers[phase.index] if phase.kind == "teacher" else None
-    described = taught or spec.student
-    budget = taught.train.over(spec.training) if taught else spec.training
-    weights_seed = derive(phase.seed, phase.name if taught else "student")
+    budget = budget_of(spec, phase)
+    role = phase.name if taught else "student"
     return Run(
-        student=build(described, dataset, seed=weights_seed).to(device),
+        student=build(taught or spec.student, dataset, seed=derive(phase.seed, role), role=role, fine_tune=True).to(
+            device
+        ),
         method=build_method(spec) if phase.kind == "student" else METHODS["none"](),
         teacher=LiveTeacher(teacher, precision=precision) if imitates and teacher is not None else None,
         train=dataset.train.to(device),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from app.lifecycle.settle import end
 from app.storage import Storage
 from app.tables import Checkpoint
 from stillhouse.spec.reasons import REASONS
-from worker import staging
+from worker import staging, weights
 from worker.handover import PHASE, Handover, Untrustworthy
 from worker.heartbeat import Heartbeat
 from worker.patience import insist
@@ -26,6 +27,18 @@ from worker.sandbox import Child, spawn
 from worker.watch import Ending, Watch
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What an attempt reads of its job before it stages anything."""
+
+    spec: dict[str, Any]
+    plan: dict[str, Any] | None
+    checkpoints: dict[str, list[Checkpoint]]
+    weights: dict[str, weights.Source]
+    spent: float
+    """Seconds of all attempts so far."""
 
 
 class Attempt:
@@ -72,6 +85,8 @@ class Attempt:
                 raise
             except (StorageError, OSError) as error:
                 ending = Ending("storage_error", str(error))
+            except weights.WeightsMissing as error:
+                ending = Ending("bad_weights", str(error))
             except Exception as error:
                 logger.exception("%s attempt %d failed", self.lease.job_id, self.lease.attempt)
                 ending = Ending("internal", f"{type(error).__name__}: {error}")
@@ -96,21 +111,25 @@ class Attempt:
 
     def _work(self) -> Ending:
         self.reporter.stage("staging")
-        spec, plan, found, spent = insist(self._read, lost=lambda: self.beat.lost)
-        limit = spec["resources"]["max_runtime"]
-        watch = Watch(self.settings, self.beat, self.draining, allowed_seconds=None if limit is None else limit - spent)
-        name = spec["dataset"]["id"]
-        if not staging.is_kept(self.settings, name):
-            ending = self._run_child(watch, staging.start_fetching(self.settings, name, self.scratch))
-            if ending.reason is not None:
-                return ending
-            staging.keep(self.settings, name, self.scratch)
-        staging.stage_dataset(self.settings, name, self.scratch)
-        resumed_from, rejected = staging.stage_checkpoints(self.storage, found, self.scratch)
+        read = insist(self._read, lost=lambda: self.beat.lost)
+        limit = read.spec["resources"]["max_runtime"]
+        allowed = None if limit is None else limit - read.spent
+        watch = Watch(self.settings, self.beat, self.draining, allowed_seconds=allowed)
+        dataset = staging.builtin(self.settings, read.spec["dataset"]["id"])
+        libraries = [each.published for each in read.weights.values() if each.published is not None]
+        for wanted in (dataset, *(weights.published(self.settings, name) for name in libraries)):
+            if not wanted.is_kept:
+                ending = self._run_child(watch, staging.start_fetching(self.settings, wanted, self.scratch))
+                if ending.reason is not None:
+                    return ending
+                staging.keep(wanted, self.scratch)
+        staging.stage_builtin(dataset, self.scratch)
+        weights.stage_weights(self.settings, self.storage, read.weights, self.scratch)
+        resumed_from, rejected = staging.stage_checkpoints(self.storage, read.checkpoints, self.scratch)
         for sentence in rejected:
             self.reporter.event("job.warning", {"message": sentence})
         pace = {"checkpoint_seconds": self.settings.checkpoint_seconds}
-        staging.write_plan(self.scratch, {"spec": spec, "settled": plan, **pace})
+        staging.write_plan(self.scratch, {"spec": read.spec, "settled": read.plan, **pace})
         for folder in ("outbox", "bundle"):
             (self.scratch / folder).mkdir()
         child = spawn("train", folder=self.scratch, network=False)
@@ -119,10 +138,16 @@ class Attempt:
             return Ending("internal", "the training process ended without a result", ending.exit)
         return ending
 
-    def _read(self) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, list[Checkpoint]], float]:
+    def _read(self) -> Read:
         with self.database.transaction() as session:
             job = held(session, self.lease)
-            return job.spec, job.plan, resumable(session, job.id), run_seconds(session, job)
+            return Read(
+                spec=job.spec,
+                plan=job.plan,
+                checkpoints=resumable(session, job.id),
+                weights=weights.sources(session, job),
+                spent=run_seconds(session, job),
+            )
 
     def _run_child(self, watch: Watch, child: Child, *, resumed_from: str | None = None) -> Ending:
         """Watch a child to its end. What it said of its own failure counts for more than how it ended."""

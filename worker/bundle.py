@@ -17,8 +17,8 @@ import yaml
 
 from stillhouse.spec import JobSpec
 from stillhouse.spec.methods import title
-from stillhouse.spec.networks import NamedStudent
-from worker.assembly import build_teacher, preprocessing_of
+from worker.assembly import architecture_of, build_teacher, stem_of
+from worker.engine.blackbox import BlackBox
 from worker.engine.data import Dataset
 from worker.engine.ensemble import Ensemble
 from worker.engine.evaluate import Evaluation, Footprint, agreement, evaluate, measure
@@ -26,42 +26,47 @@ from worker.engine.exports import EXPORTS
 from worker.engine.network import Network
 from worker.engine.run import Run
 from worker.engine.verdict import verdict
+from worker.engine.weights import describe
 from worker.report import render
 from worker.sandbox import Protections
 
-_PACKAGES = ("stillhouse", "torch", "torchvision", "numpy", "safetensors", "scikit-learn", "scipy")
+_PACKAGES = ("stillhouse", "torch", "torchvision", "numpy", "safetensors", "scikit-learn", "scipy", "timm")
 
 
-def write_bundle(
+def write_bundle(  # noqa: PLR0913  # each by its keyword, from the one place that has them all
     folder: Path,
     *,
     spec: JobSpec,
     dataset: Dataset,
     runs: Mapping[str, Run],
+    networks: Mapping[str, Network],
     settled: Mapping[str, Any],
     protections: Protections,
     on_stage: Callable[[str], None],
     on_evaluated: Callable[[], None],
 ) -> dict[str, Any]:
-    """Evaluate on the test split in fp32, compare, and write every file but the manifest. Returns the result."""
+    """Evaluate on the test split in fp32, compare, and write every file but the manifest. Returns the result.
+
+    ``networks`` are those that ``runs`` trained and the teachers that came with their weights.
+    """
     on_stage("evaluating")
     tested: dict[str, Evaluation] = {}
-    for name, run in runs.items():
-        tested[name] = evaluate(run.student, dataset.test.to(run.device))
+    for name, network in networks.items():
+        tested[name] = evaluate(network, dataset.test.to(network.mean.device))
         on_evaluated()
-    teacher = build_teacher(spec, {name: run.student for name, run in runs.items()})
+    teacher = build_teacher(spec, networks)
     if isinstance(teacher, Ensemble):
         tested["teacher"] = evaluate(teacher, dataset.test.to(runs["student-0"].device))
     on_stage("exporting")
-    student = runs["student-0"].student
+    student = networks["student-0"]
     weights = folder / "student.safetensors"
     EXPORTS["safetensors"](student, weights)
     sizes = {
-        name: _bytes_of(run.student, folder / ".size")
-        for name, run in runs.items()
+        name: _bytes_of(network, folder / ".size")
+        for name, network in networks.items()
         if name.endswith("-0") or name.startswith("teacher")
     }
-    result = _compare(runs, tested, sizes, dataset)
+    result = _compare(networks, tested, sizes, dataset)
     report = _report(spec, dataset, runs, tested, settled, protections, result, teacher)
     _write_json(folder / "student.json", _describe(spec, dataset, student))
     _write_json(folder / "report.json", report)
@@ -73,17 +78,17 @@ def write_bundle(
 
 
 def _compare(
-    runs: Mapping[str, Run], tested: Mapping[str, Evaluation], sizes: Mapping[str, int], dataset: Dataset
+    networks: Mapping[str, Network], tested: Mapping[str, Evaluation], sizes: Mapping[str, int], dataset: Dataset
 ) -> dict[str, Any]:
     def headline(kind: str) -> dict[str, Any] | None:
-        names = [name for name in runs if name.split("-")[0] == kind]
+        names = [name for name in networks if name.split("-")[0] == kind]
         if not names:
             return None
         if kind == "teacher":  # one, or several that are judged, and cost, as one
-            shapes = [measure(runs[name].student) for name in names]
+            shapes = [measure(networks[name]) for name in names]
             together = Footprint(*(sum(getattr(shape, part.name) for shape in shapes) for part in fields(Footprint)))
             return _headline([tested["teacher"]], together, sum(sizes[name] for name in names))
-        shape = measure(runs[names[0]].student)
+        shape = measure(networks[names[0]])
         return _headline([tested[name] for name in names], shape, sizes[names[0]])
 
     students = [test for name, test in tested.items() if name.startswith("student")]
@@ -171,23 +176,16 @@ def _processor() -> str:
 
 def _describe(spec: JobSpec, dataset: Dataset, student: Network) -> dict[str, Any]:
     """Enough to rebuild the student: see design of ``student.json``."""
-    described = spec.student
-    architecture = (
-        described.architecture
-        if isinstance(described, NamedStudent)
-        else {"layers": [layer.model_dump() for layer in described.layers]}
+    parameters = sum(parameter.numel() for parameter in student.body.parameters())
+    described = describe(
+        architecture_of(spec.student), stem_of(spec.student), student.preprocessing, dataset.classes, parameters
     )
-    shape = preprocessing_of(dataset)
-    return {
-        "architecture": architecture,
-        "input": {"shape": list(shape.shape), "mean": list(shape.mean), "std": list(shape.std)},
-        "classes": list(dataset.classes),
-        "parameters": sum(parameter.numel() for parameter in student.body.parameters()),
-        **({"additions": student.additions} if student.additions else {}),
-    }
+    return {**described, **({"additions": student.additions} if student.additions else {})}
 
 
 def _bytes_of(network: Network, draft: Path) -> int:
+    if isinstance(network.body, BlackBox):
+        return network.body.bytes
     EXPORTS["safetensors"](network, draft)
     size = draft.stat().st_size
     draft.unlink()

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from stillhouse.spec import JobSpec
-from worker.assembly import phases
+from worker.assembly import budget_of, phases
 from worker.engine.data import Dataset
 from worker.engine.events import Progress
 
@@ -18,9 +18,7 @@ class Tracker:
         images = len(dataset.train)
         self._work: dict[str, float] = {}
         for phase in phases(spec):
-            teacher = spec.teachers[phase.index] if phase.kind == "teacher" else None
-            epochs = teacher.train.epochs if teacher is not None else spec.training.epochs
-            self._work[phase.name] = float(images * (epochs or spec.training.epochs))
+            self._work[phase.name] = float(images * budget_of(spec, phase).epochs)
         self._done = dict.fromkeys(self._work, 0.0)
         self._began: tuple[float, float] | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.config import Settings
@@ -13,46 +14,59 @@ from app.tables import Checkpoint
 from worker.sandbox import Child, spawn, take_back
 
 
-def is_kept(settings: Settings, name: str) -> bool:
-    """Whether this worker has the data set's files."""
-    return (_kept(settings, name) / "dataset.json").exists()
+@dataclass(frozen=True)
+class Fetched:
+    """What a fetching child makes once and this worker keeps: a built-in data set, published weights."""
+
+    job: str
+    """The child's."""
+    name: str
+    """One of the catalog's, checked when the job was stored."""
+    kept: Path
+    made: str
+    """The folder that the child makes."""
+    last: str
+    """The file that is written last, so that its presence means that all is there."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether this worker has it."""
+        return (self.kept / self.last).exists()
 
 
-def start_fetching(settings: Settings, name: str, scratch: Path) -> Child:
-    """The fetching child, which has network but sees no user's file. ``keep`` takes what it made.
+def builtin(settings: Settings, name: str) -> Fetched:
+    """A built-in data set."""
+    return Fetched("fetch", name, settings.data_dir / "datasets" / name, "dataset", "dataset.json")
 
-    ``name`` is one of the catalog's names, checked when the job was stored.
-    """
+
+def start_fetching(settings: Settings, wanted: Fetched, scratch: Path) -> Child:
+    """The fetching child, which has network but sees no user's file. ``keep`` takes what it made."""
     (scratch / "fetch").mkdir()
-    arguments = [name]
+    arguments = [wanted.name]
     if settings.datasets_dir is not None:
         arguments += ["--datasets-dir", str(settings.datasets_dir.expanduser().resolve())]
-    return spawn("fetch", arguments, folder=scratch / "fetch", network=True)
+    return spawn(wanted.job, arguments, folder=scratch / "fetch", network=True)
 
 
-def keep(settings: Settings, name: str, scratch: Path) -> None:
+def keep(wanted: Fetched, scratch: Path) -> None:
     """Move what the fetching child made into the data folder, as a whole."""
-    made, kept = scratch / "fetch" / "dataset", _kept(settings, name)
+    made = scratch / "fetch" / wanted.made
     take_back(made)
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    wanted.kept.parent.mkdir(parents=True, exist_ok=True)
     try:
-        made.rename(kept)
+        made.rename(wanted.kept)
     except OSError:  # another slot was faster: its copy is as good
-        if not is_kept(settings, name):
+        if not wanted.is_kept:
             raise
     shutil.rmtree(scratch / "fetch", ignore_errors=True)
 
 
-def stage_dataset(settings: Settings, name: str, scratch: Path) -> None:
+def stage_builtin(wanted: Fetched, scratch: Path) -> None:
     """Copy the data set's files into ``scratch/dataset``; a copy, since the scratch folder is given to the child."""
     target = scratch / "dataset"
     target.mkdir()
-    for file in sorted(_kept(settings, name).iterdir()):
+    for file in sorted(wanted.kept.iterdir()):
         shutil.copyfile(file, target / file.name)
-
-
-def _kept(settings: Settings, name: str) -> Path:
-    return settings.data_dir / "datasets" / name
 
 
 def stage_checkpoints(

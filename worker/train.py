@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from stillhouse.spec import JobSpec
-from worker.assembly import Phase, build_run, build_teacher, phases
+from worker.assembly import Phase, build_run, build_teacher, phases, ready_teachers
 from worker.bundle import write_bundle
 from worker.child import Emitter
 from worker.engine import checkpoint
@@ -29,7 +29,6 @@ from worker.engine.data.split import split_dataset
 from worker.engine.distill import distill
 from worker.engine.errors import EngineError
 from worker.engine.events import EpochFinished, Progress
-from worker.engine.network import Network
 from worker.engine.precision import resolve
 from worker.engine.run import Run
 from worker.progress import Tracker
@@ -80,7 +79,7 @@ class Job:
     def run(self) -> None:
         """Train every phase, compare, write the bundle."""
         trained: dict[str, Run] = {}
-        networks: dict[str, Network] = {}
+        networks = {name: one.to(self.device) for name, one in ready_teachers(self.spec, self.dataset).items()}
         stages = {"teacher": "teacher", "student": "training", "control": "control"}
         for phase in phases(self.spec):
             self.emitter.emit("stage", stage=stages[phase.kind])
@@ -102,6 +101,7 @@ class Job:
             spec=self.spec,
             dataset=self.dataset,
             runs=trained,
+            networks=networks,
             settled=self.settled,
             protections=self.protections,
             on_stage=lambda stage: self.emitter.emit("stage", stage=stage),

@@ -33,7 +33,10 @@ def _architectures() -> list[CatalogEntry]:
             details={
                 "family": entry.family,
                 "minimum_size": entry.minimum_size,
-                "figures": {name: vars(figures) for name, figures in entry.figures.items()},
+                "input_size": entry.input_size,
+                "fixed": entry.fixed,
+                "figures": vars(entry.figures),
+                "small_stem": vars(entry.small_stem) if entry.small_stem else None,
             },
         )
         for entry in architectures().values()

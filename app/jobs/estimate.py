@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.auth import Caller
 from app.jobs.service import checked
+from app.jobs.weights import check_weights
 from app.tables import Job
 from stillhouse.resources import DryRun, Estimate
 from stillhouse.spec import JobSpec
@@ -27,6 +28,7 @@ _LIKE_IT = 20
 def dry_run(session: Session, caller: Caller, spec: JobSpec) -> DryRun:
     """The spec with every default filled in, what to think about, and what it would take. Raises Invalid."""
     found = checked(spec)
+    check_weights(session, caller, spec)
     complete = spec.complete()
     seconds = _seconds(session, caller, complete)
     warnings = list(found.warnings)
@@ -50,8 +52,10 @@ def _estimate(spec: JobSpec, found: Review, seconds: float | None) -> Estimate:
     assert found.student is not None
     dataset = DATASETS[spec.dataset.id]
     images = (dataset.train + (dataset.test or 0)) * prod(dataset.shape)
-    teacher = found.teacher.parameters if found.teacher else 0
-    memory = images + max(teacher * _TRAINED_BYTES, teacher * _FROZEN_BYTES + found.student.parameters * _TRAINED_BYTES)
+    teacher, student = found.teacher.parameters if found.teacher else 0, found.student.parameters
+    memory = None
+    if teacher is not None and student is not None:
+        memory = images + max(teacher * _TRAINED_BYTES, teacher * _FROZEN_BYTES + student * _TRAINED_BYTES)
     return Estimate(
         teacher_parameters=found.teacher.parameters if found.teacher else None,
         student_parameters=found.student.parameters,
@@ -91,7 +95,7 @@ def _epochs(spec: dict[str, Any]) -> int:
     """Of all trainings of a job together."""
     training = spec["training"]
     runs = training["seeds"] * (2 if spec["control"] and spec["teacher"] else 1)
-    teachers = sum(teacher["train"]["epochs"] for teacher in _teachers(spec))
+    teachers = sum(teacher["train"]["epochs"] for teacher in _teachers(spec) if teacher["train"])
     return int(training["epochs"] * runs + teachers)
 
 

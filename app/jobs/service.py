@@ -16,6 +16,7 @@ from app.db import now, on_commit
 from app.dependencies import Services
 from app.errors import Conflict, Invalid, NotFound
 from app.ids import new_id
+from app.jobs.weights import check_weights
 from app.lifecycle import events
 from app.lifecycle.moves import lock
 from app.tables import IdempotencyKey, Job, JobLabel
@@ -47,6 +48,7 @@ def create(session: Session, given: Services, caller: Caller, spec: JobSpec, *, 
 
     def insert() -> Job:
         checked(spec)
+        check_weights(session, caller, spec)
         return _insert(session, caller, spec.complete(), retry_of=None)
 
     return _once(session, given, caller, insert, asked=asked, idempotency_key=idempotency_key)

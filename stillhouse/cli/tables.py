@@ -83,7 +83,7 @@ def comparison(result: Result) -> Table:
                 f"{row.top5:.2%}",
                 f"{row.loss:.3f}",
                 f"{row.parameters:,}",
-                f"{row.flops / 1e6:.2f}",
+                "unknown" if row.flops is None else f"{row.flops / 1e6:.2f}",
                 f"{row.bytes / 1024:,.1f} KiB",
                 f"{row.latency_ms:.2f} ms",
             )
@@ -94,16 +94,12 @@ def dry_run(answer: DryRun) -> Table:
     """What a job would take."""
     table = Table.grid(padding=(0, 2))
     estimate = answer.estimate
-    if estimate.teacher_parameters is not None and estimate.teacher_flops is not None:
-        table.add_row(
-            "teacher", f"{estimate.teacher_parameters:,} parameters", f"{estimate.teacher_flops / 1e6:.2f} MFLOPs"
-        )
-    table.add_row(
-        "student", f"{estimate.student_parameters:,} parameters", f"{estimate.student_flops / 1e6:.2f} MFLOPs"
-    )
-    table.add_row(
-        "memory", f"{estimate.memory_bytes / 2**20:.1f} MiB", "weights, optimizer and data; activations come on top"
-    )
+    if estimate.teacher_parameters is not None:
+        table.add_row("teacher", *_cost(estimate.teacher_parameters, estimate.teacher_flops))
+    table.add_row("student", *_cost(estimate.student_parameters, estimate.student_flops))
+    if estimate.memory_bytes is not None:
+        memory = f"{estimate.memory_bytes / 2**20:.1f} MiB"
+        table.add_row("memory", memory, "weights, optimizer and data; activations come on top")
     table.add_row("time", "unknown" if estimate.seconds is None else f"about {estimate.seconds:.0f} s", "")
     for role, points in answer.feature_points.items():
         for name, shape in points.items():
@@ -111,3 +107,10 @@ def dry_run(answer: DryRun) -> Table:
     for warning in answer.warnings:
         table.add_row("[yellow]warning[/]", escape(warning), "")
     return table
+
+
+def _cost(parameters: int | None, flops: int | None) -> tuple[str, str]:
+    return (
+        "unknown parameters" if parameters is None else f"{parameters:,} parameters",
+        "unknown FLOPs" if flops is None else f"{flops / 1e6:.2f} MFLOPs",
+    )

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from stillhouse.spec.base import Label, SpecModel, Text
 from stillhouse.spec.datasets import DATASETS
 from stillhouse.spec.methods import Imitation, KnowledgeDistillation, Method, Methods, NoDistillation, title
-from stillhouse.spec.networks import Student, Teacher, Teachers
+from stillhouse.spec.networks import Student, Teacher, Teachers, training_of
 from stillhouse.spec.training import Resources, Training
 
 
@@ -93,10 +93,16 @@ class JobSpec(SpecModel):
         known = DATASETS.get(self.dataset.id)
         classes = classes or (len(known.classes) if known else 0)
         filled = [method.for_classes(classes) for method in self.imitations]
-        teachers = [one.model_copy(update={"train": one.train.filled_from(self.training)}) for one in self.teachers]
+        teachers = [self._with_training(one) for one in self.teachers]
         return self.model_copy(
             update={
                 "teacher": teachers if isinstance(self.teacher, list) else teachers[0],
                 "method": filled if isinstance(self.method, list) else filled[0],
             }
         )
+
+    def _with_training(self, teacher: Teacher) -> Teacher:
+        training = training_of(teacher)
+        if training is None:
+            return teacher
+        return teacher.model_copy(update={"train": training.filled_from(self.training)})

@@ -115,6 +115,12 @@ REASONS: dict[str, Reason] = {
     "method_refused": Reason(
         fault="user", retryable=False, status="failed", remedy="The method cannot work here; the detail says why."
     ),
+    "bad_weights": Reason(
+        fault="user",
+        retryable=False,
+        status="failed",
+        remedy="The weights cannot be read, or do not fit the network; the detail says why.",
+    ),
     "canary_failed": Reason(
         fault="platform",
         retryable=False,

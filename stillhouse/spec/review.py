@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stillhouse.resources import FieldError
-from stillhouse.spec.catalog import Footprint, architectures
+from stillhouse.spec.catalog import Footprint
 from stillhouse.spec.datasets import DATASETS, BuiltinDataset
+from stillhouse.spec.footprints import close, footprint
 from stillhouse.spec.job import JobSpec
-from stillhouse.spec.layers import LayerShapeError, trace
 from stillhouse.spec.methods.fitness import examine
-from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, Network
+from stillhouse.spec.networks import Network, training_of
 from stillhouse.spec.training import Cosine, MultiStep, Training
 
 _TEST_FRACTION = 0.1
@@ -37,19 +36,16 @@ def review(spec: JobSpec) -> Review:
     found = Review()
     dataset = DATASETS.get(spec.dataset.id)
     if dataset is None:
-        found.refuse("/dataset/id", f"no data set is called {spec.dataset.id!r}{_close(spec.dataset.id, DATASETS)}")
+        found.refuse("/dataset/id", f"no data set is called {spec.dataset.id!r}{close(spec.dataset.id, DATASETS)}")
         return found
     _check_split(spec, dataset, found)
     found.student = _footprint("/student", spec.student, dataset, found)
     found.teacher = _teachers(spec, dataset, found)
-    if found.teacher and found.student and found.teacher.parameters <= found.student.parameters:
-        found.warnings.append(
-            f"the teacher ({found.teacher.parameters:,} parameters) is no larger than its student "
-            f"({found.student.parameters:,}); distillation is meant for a larger teacher"
-        )
+    _compare(found)
     _check_schedule("", spec.training, found)
     for teacher in spec.teachers:
-        _check_schedule("the teacher's ", teacher.train.over(spec.training), found)
+        if (first := training_of(teacher)) is not None:
+            _check_schedule("the teacher's ", first.over(spec.training), found)
     if spec.training.precision == "fp16" and spec.resources.gpus == 0:
         found.refuse("/training/precision", "fp16 needs a GPU, and resources.gpus is 0; use auto, fp32 or bf16")
     _check_methods(spec, dataset, found)
@@ -70,9 +66,13 @@ def _teachers(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> Footprin
         return None
     if len(known) == 1:
         return known[0]
-    return Footprint(
-        parameters=sum(footprint.parameters for footprint in known), flops=sum(footprint.flops for footprint in known)
-    )
+    return Footprint(parameters=_sum([each.parameters for each in known]), flops=_sum([each.flops for each in known]))
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    """Unknown when one of them is."""
+    told = [count for count in counts if count is not None]
+    return sum(told) if len(told) == len(counts) else None
 
 
 def _check_split(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> None:
@@ -114,30 +114,17 @@ def _check_methods(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> Non
 
 
 def _footprint(pointer: str, network: Network, dataset: BuiltinDataset, found: Review) -> Footprint | None:
-    if isinstance(network, LayeredStudent | LayeredTeacher):
-        try:
-            traced = trace(network.layers, input_shape=dataset.shape, classes=len(dataset.classes))
-        except LayerShapeError as error:
-            place = "".join(f"/{step}" for step in error.path)
-            message = f"layer {place.removeprefix('/')} on images of {'x'.join(map(str, dataset.shape))}: {error}"
-            found.refuse(f"{pointer}/layers{place}", message)
-            return None
-        return Footprint(parameters=traced.parameters, flops=2 * traced.macs)
-    known = architectures().get(network.architecture)
-    if known is None:
-        close = _close(network.architecture, architectures())
-        found.refuse(f"{pointer}/architecture", f"no architecture is called {network.architecture!r}{close}")
-        return None
-    if dataset.name not in known.figures:
-        side = known.minimum_size
-        given = "x".join(map(str, dataset.shape[1:]))
-        message = f"{known.name} takes images of at least {side}x{side}, but those of {dataset.name} are {given}"
-        found.refuse(f"{pointer}/architecture", message)
-        return None
-    return known.figures[dataset.name]
+    traced = footprint(network, shape=dataset.shape, classes=len(dataset.classes))
+    for place, message in traced.refusals:
+        found.refuse(f"{pointer}{place}", message)
+    found.warnings += [f"{pointer.removeprefix('/')}: {message}" for message in traced.warnings]
+    return traced.footprint
 
 
-def _close(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else f"; choose one of {', '.join(names)}"
+def _compare(found: Review) -> None:
+    teacher, student = (each.parameters if each else None for each in (found.teacher, found.student))
+    if teacher is not None and student is not None and teacher <= student:
+        found.warnings.append(
+            f"the teacher ({teacher:,} parameters) is no larger than its student "
+            f"({student:,}); distillation is meant for a larger teacher"
+        )

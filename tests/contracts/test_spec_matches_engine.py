@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from stillhouse.spec import JobSpec
-from stillhouse.spec.catalog import FILE, architectures
+from stillhouse.spec.catalog import FILE, Footprint, architectures
 from stillhouse.spec.datasets import DATASETS
 from stillhouse.spec.layers import Layer, LayerShapeError, trace
 from stillhouse.spec.methods import METHODS as PROMISED
 from stillhouse.spec.reasons import REASONS, STATUSES, TERMINAL
 from stillhouse.spec.training import Augmentation, Training
-from worker.catalog import catalog
-from worker.engine.architectures import ARCHITECTURES
+from worker.catalog import entry
+from worker.engine.architecture import on_meta
+from worker.engine.architectures import ARCHITECTURES, LIBRARIES, find
 from worker.engine.architectures.layers import build_layers
 from worker.engine.augment import AUGMENTATIONS
 from worker.engine.data.builtin import BUILTIN
@@ -43,9 +44,58 @@ def test_every_method_is_promised_with_the_engines_own_fields_and_defaults() -> 
         assert offered == taken, name
 
 
-def test_the_architectures_file_is_what_the_engine_gives() -> None:
-    assert json.loads(FILE.read_text()) == catalog(), "run: make catalog"
-    assert set(architectures()) == set(ARCHITECTURES)
+SAMPLED = [
+    *("lenet5", "resnet20", "wrn_16_2", "vgg8", "mobilenetv2", "shufflenetv2"),
+    *("torchvision/resnet18", "torchvision/mobilenet_v3_small", "torchvision/vit_b_16", "torchvision/alexnet"),
+    *("timm/resnet18", "timm/vit_tiny_patch16_224", "timm/efficientnet_lite0"),
+]
+
+
+def holds(name: str) -> None:
+    """On classes and channels that the file's three numbers were not taken from."""
+    known, found = architectures()[name], find(name)
+    assert found is not None
+    assert (known.family, known.input_size, known.fixed) == (found.family, found.input_size, found.fixed)
+    side = max(known.figures.flops)
+    body = on_meta(lambda: found.build(17, 2, (side, side)))
+    told = known.figures.at((2, side, side), 17)
+    assert told.parameters == sum(parameter.numel() for parameter in body.parameters()), f"{name}: run make catalog"
+    assert told.flops == count_flops(body, (2, side, side)), f"{name}: run make catalog"
+
+
+@pytest.mark.parametrize("name", SAMPLED)
+def test_the_architectures_file_is_what_the_engine_gives(name: str) -> None:
+    holds(name)
+
+
+def test_the_architectures_file_is_what_make_catalog_writes() -> None:
+    entries = json.loads(FILE.read_text())["architectures"]
+    for name in ("resnet8", "torchvision/shufflenet_v2_x0_5", "timm/test_resnet"):
+        assert entries[name] == entry(name), "run: make catalog"
+
+
+def test_the_architectures_file_is_complete() -> None:
+    assert set(ARCHITECTURES) | {f"torchvision/{name}" for name in LIBRARIES["torchvision"].names()} <= set(
+        architectures()
+    )
+    missing = {f"timm/{name}" for name in LIBRARIES["timm"].names()} - set(architectures())
+    computes_at_no_size, no_classifier = {"timm/csatv2", "timm/csatv2_21m"}, {"timm/deepseek_vit_412m_enc"}
+    assert missing == computes_at_no_size | no_classifier, "run: make catalog"
+
+
+@pytest.mark.slow
+def test_every_figure_of_the_architectures_file_is_the_engines() -> None:
+    names = list(architectures())
+    bare = [name for name in names if not name.startswith("timm/")]
+    for name in [*bare, *[name for name in names if name.startswith("timm/")][::10]]:
+        holds(name)
+
+
+def test_figures_that_are_not_listed_are_null() -> None:
+    known = architectures()["resnet20"].figures
+    assert known.at((3, 32, 32), 100) == Footprint(parameters=278_324, flops=81_637_888)
+    assert known.at((3, 30, 32), 100) == Footprint(parameters=278_324, flops=None)
+    assert architectures()["lenet5"].figures.at((3, 47, 47), 100) == Footprint(parameters=None, flops=None)
 
 
 def test_built_in_data_sets_are_as_described() -> None:

@@ -17,6 +17,7 @@ from worker.engine.errors import CanaryFailed, NonFiniteLoss, TeacherMismatch
 from worker.engine.events import EpochFinished, Progress, StepFinished
 from worker.engine.method import Batch, Method, Outputs
 from worker.engine.methods import METHODS
+from worker.engine.network import Network, Preprocessing
 from worker.engine.precision import Precision
 from worker.engine.run import Run
 from worker.engine.teacher import LiveTeacher
@@ -139,6 +140,18 @@ def test_a_teacher_at_chance_is_refused(digits: Dataset) -> None:
     untrained = LiveTeacher(network(9), precision=FP32)
     with pytest.raises(TeacherMismatch, match="guessing gives"):
         next(distill(run(digits, method=METHODS["kd"](), taught_by=untrained)))
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.6, 0.4), (0.0, 0.05)])
+def test_a_teacher_with_anothers_normalisation_is_noticed(digits: Dataset, mean: float, std: float) -> None:
+    """It was fitted with mean 0.3 and deviation 0.4, and is well above chance with these."""
+    right = teacher(digits).network
+    given = LiveTeacher(Network(right.body, Preprocessing((1, 8, 8), (mean,), (std,))), precision=FP32)
+    with pytest.raises(
+        TeacherMismatch, match=r"but on 99\.\d% with the training images' own mean \(0\.3\d+\)"
+    ) as caught:
+        canaries.before_training(run(digits, method=METHODS["kd"](), taught_by=given))
+    assert "mean and deviation" in caught.value.remedy
 
 
 def test_a_dead_term_is_refused(digits: Dataset) -> None:

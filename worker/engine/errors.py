@@ -7,6 +7,7 @@ EngineError
 ├── EmptySplit           bad_dataset
 ├── PrecisionUnavailable unsupported_precision
 ├── MethodRefused        method_refused
+├── WeightsRefused       bad_weights
 └── CanaryFailed         canary_failed
 """
 
@@ -57,6 +58,12 @@ class MethodRefused(EngineError):
     """A method that cannot work with this data or these networks."""
 
     reason = "method_refused"
+
+
+class WeightsRefused(EngineError):
+    """A file of weights, or of a network, that is not opened, or that does not fit."""
+
+    reason = "bad_weights"
 
 
 class CanaryFailed(EngineError):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from worker.engine.blackbox import BlackBox
 from worker.engine.data import ImageSet
 from worker.engine.ensemble import Ensemble
 from worker.engine.network import Network
@@ -62,24 +63,27 @@ class Footprint:
     """What a network costs."""
 
     parameters: int
-    flops: int
-    """For one image; a multiply-add counts as two."""
+    flops: int | None
+    """For one image; a multiply-add counts as two. None of a black box."""
     latency_ms: float
     """Median of one image at a time, on the device the network is on."""
 
 
 def measure(network: Network) -> Footprint:
     """Count on the meta device, time on the network's own."""
+    body = network.body
+    if isinstance(body, BlackBox):
+        return Footprint(parameters=body.count, flops=None, latency_ms=_latency(network))
     return Footprint(
-        parameters=sum(parameter.numel() for parameter in network.body.parameters()),
-        flops=count_flops(network.body, network.preprocessing.shape),
+        parameters=sum(parameter.numel() for parameter in body.parameters()),
+        flops=count_flops(body, network.preprocessing.shape),
         latency_ms=_latency(network),
     )
 
 
 def count_flops(body: torch.nn.Module, shape: tuple[int, int, int]) -> int:
     """Of convolutions and matrix products for one image, by torch's own counter on the meta device."""
-    shadow = copy.deepcopy(body).to("meta").eval()
+    shadow = copy.deepcopy(body).to("meta").requires_grad_(requires_grad=False).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shadow(torch.empty(1, *shape, device="meta"))
     return int(counter.get_total_flops())

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from worker.engine.blackbox import BlackBox
 from worker.engine.ensemble import Ensemble
 from worker.engine.method import Outputs
 from worker.engine.network import Network
@@ -42,6 +43,6 @@ class LiveTeacher:
 
 def network_of(source: TeacherSource | None) -> Network | None:
     """The network whose features can be read, or None: an ensemble or a black box gives logits alone."""
-    if isinstance(source, LiveTeacher) and isinstance(source.network, Network):
-        return source.network
-    return None
+    if not isinstance(source, LiveTeacher) or not isinstance(source.network, Network):
+        return None
+    return None if isinstance(source.network.body, BlackBox) else source.network
