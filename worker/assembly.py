@@ -122,3 +122,22 @@ def build_run(
             seed=phase.seed,
         ),
     )
+
+
+def rehearse(spec: JobSpec, dataset: Dataset) -> None:
+    """Make the student's run once with untrained teachers, so that a method is refused before a teacher is trained.
+
+    Raises MethodRefused.
+    """
+    planned = phases(spec)
+    untrained = {
+        phase.name: build(spec.teachers[phase.index], dataset, seed=0) for phase in planned if phase.kind == "teacher"
+    }
+    build_run(
+        spec,
+        next(phase for phase in planned if phase.kind == "student"),
+        dataset,
+        teacher=build_teacher(spec, untrained),
+        device=torch.device("cpu"),
+        precision=Precision("fp32", scales_gradients=False),
+    )

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from stillhouse.spec import JobSpec
-from worker.assembly import Phase, build_run, build_teacher, phases
+from worker.assembly import Phase, build_run, build_teacher, phases, rehearse
 from worker.bundle import write_bundle
 from worker.child import Emitter
 from worker.engine import checkpoint
@@ -77,6 +77,7 @@ class Job:
 
     def run(self) -> None:
         """Train every phase, compare, write the bundle."""
+        rehearse(self.spec, self.dataset)
         trained: dict[str, Run] = {}
         networks: dict[str, Network] = {}
         stages = {"teacher": "teacher", "student": "training", "control": "control"}
