@@ -189,3 +189,24 @@ def build_run(
             seed=phase.seed,
         ),
     )
+
+
+def rehearse(spec: JobSpec, dataset: Dataset, ready: Mapping[str, Network]) -> None:
+    """Make the student's run once with untrained teachers, so that a method is refused before a teacher is trained.
+
+    ``ready`` are the teachers that are not trained here. Raises MethodRefused.
+    """
+    planned = phases(spec)
+    untrained = {
+        phase.name: build(spec.teachers[phase.index], dataset, seed=0, role=phase.name, fine_tune=True)
+        for phase in planned
+        if phase.kind == "teacher"
+    }
+    build_run(
+        spec,
+        next(phase for phase in planned if phase.kind == "student"),
+        dataset,
+        teacher=build_teacher(spec, {**ready, **untrained}),
+        device=torch.device("cpu"),
+        precision=Precision("fp32", scales_gradients=False),
+    )

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from stillhouse.spec import JobSpec
-from worker.assembly import Phase, build_run, build_teacher, phases, ready_teachers
+from worker.assembly import Phase, build_run, build_teacher, phases, ready_teachers, rehearse
 from worker.bundle import write_bundle
 from worker.child import Emitter
 from worker.engine import checkpoint
@@ -78,8 +78,10 @@ class Job:
 
     def run(self) -> None:
         """Train every phase, compare, write the bundle."""
+        ready = ready_teachers(self.spec, self.dataset)
+        rehearse(self.spec, self.dataset, ready)
         trained: dict[str, Run] = {}
-        networks = {name: one.to(self.device) for name, one in ready_teachers(self.spec, self.dataset).items()}
+        networks = {name: network.to(self.device) for name, network in ready.items()}
         stages = {"teacher": "teacher", "student": "training", "control": "control"}
         for phase in phases(self.spec):
             self.emitter.emit("stage", stage=stages[phase.kind])

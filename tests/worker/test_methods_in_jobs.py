@@ -14,13 +14,14 @@ from pydantic import ValidationError
 from stillhouse.spec import JobSpec
 from stillhouse.spec.pointers import pointer
 from stillhouse.spec.review import review
-from worker.assembly import build_run, build_teacher, phases
+from worker.assembly import build_run, build_teacher, phases, rehearse
 from worker.bundle import write_bundle
 from worker.engine.data import Dataset, RawDataset
 from worker.engine.data.builtin import BUILTIN
 from worker.engine.data.split import split_dataset
 from worker.engine.distill import distill
 from worker.engine.ensemble import Ensemble
+from worker.engine.errors import MethodRefused
 from worker.engine.network import Network
 from worker.engine.precision import Precision
 from worker.engine.run import Run
@@ -128,6 +129,17 @@ def test_an_error_points_to_the_teacher_at_fault() -> None:
     assert [pointer(error["loc"], body) for error in caught.value.errors()] == ["/teacher/1/weight"]
     wrong = review(job(teacher=[{"layers": FLAT}, {"architecture": "resnet21"}]))
     assert [error.pointer for error in wrong.errors] == ["/teacher/1/architecture"]
+
+
+def test_a_method_that_cannot_work_is_refused_before_a_teacher_is_trained(digits: Dataset) -> None:
+    state = torch.random.get_rng_state()
+    rehearse(job(), digits)
+    rehearse(job(teacher={"layers": WIDE}, method=[{"name": "simkd"}, {"name": "crd"}]), digits)
+    rehearse(job(teacher=None, method={"name": "none"}), digits)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    wrong = {"name": "sp", "student_points": ["nowhere"]}
+    with pytest.raises(MethodRefused, match="student has no feature point 'nowhere'"):
+        rehearse(job(teacher={"layers": WIDE}, method=wrong), digits)
 
 
 def test_simkd_and_a_combination_go_through_to_the_bundle(digits: Dataset, tmp_path: Path) -> None:

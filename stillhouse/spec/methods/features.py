@@ -74,7 +74,7 @@ class SimilarityPreserving(FeatureImitation):
 
 
 class RelationalDistillation(FeatureImitation):
-    """Distances of pairs and angles of triplets of embeddings (Park, Kim, Lu, Cho 2019, eq. 4 to 8).
+    """Distances of pairs and angles of triplets of embeddings (Park, Kim, Lu, Cho 2019).
 
     Loss: ``weight_ce * CE + weight_feature * (weight_distance * smooth L1 of the distances over their mean +
     weight_angle * smooth L1 of the cosines)``.
@@ -96,7 +96,7 @@ class RelationalDistillation(FeatureImitation):
 
 
 class ProbabilisticTransfer(FeatureImitation):
-    """Which samples are whose neighbours (Passalis, Tefas 2018, eq. 3 to 6, cosine kernel).
+    """Which samples are whose neighbours (Passalis, Tefas 2018, cosine kernel).
 
     Loss: ``weight_ce * CE + weight_feature * mean over pairs of p_teacher log(p_teacher / p_student)``. The mean is
     over B^2 pairs, so the weight is large, and other batch sizes need another one.
@@ -111,7 +111,7 @@ class ProbabilisticTransfer(FeatureImitation):
 
 
 class VariationalInformation(FeatureImitation):
-    """Mutual information of the stages (Ahn, Hu, Damianou, Lawrence, Dai 2019, eq. 4 to 6).
+    """Mutual information of the stages (Ahn, Hu, Damianou, Lawrence, Dai 2019).
 
     Loss: ``weight_ce * CE + weight_feature * sum over stages of mean ((m(student) - teacher)^2 / v + log v) / 2``,
     with a learned mean m and, for each channel, a learned variance v. It may fall below zero.
@@ -126,7 +126,7 @@ class VariationalInformation(FeatureImitation):
 
 
 class ContrastiveDistillation(FeatureImitation):
-    """A sample is told from those of other classes by the teacher (Tian, Krishnan, Isola 2020, eq. 8 to 19).
+    """A sample is told from those of other classes by the teacher (Tian, Krishnan, Isola 2020).
 
     Loss: ``weight_ce * CE + weight_feature * (noise-contrastive loss of the student against the teacher's memory bank
     + the reverse)``. The banks hold two embeddings for every training image; negatives are at most as many as those.
@@ -166,7 +166,7 @@ class KnowledgeReview(FeatureImitation):
 
 
 class ReusedClassifier(FeatureImitation):
-    """The teacher's own classifier on the student's projected features (Chen et al. 2022, eq. 2).
+    """The teacher's own classifier on the student's projected features (Chen et al. 2022).
 
     Loss: ``weight_ce * CE + weight_feature * mean (projector(student) - teacher)^2``, of the last maps. Projector and
     classifier become part of the student, which is larger than its architecture: the warning says by how much.

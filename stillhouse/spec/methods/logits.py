@@ -26,7 +26,7 @@ class KnowledgeDistillation(Imitation):
     """Soft targets at a temperature (Hinton, Vinyals, Dean 2015, eq. 2 to 4).
 
     Loss: ``weight_ce * CE(student, labels) + weight_kd * T^2 * KL(teacher || student)``, both batch means. From 500
-    classes on the values left out are 1, 0.5 and 0.5. ``standardise`` (Sun, Ren, Li, Wang, Cao 2024, eq. 8) brings
+    classes on the values left out are 1, 0.5 and 0.5. ``standardise`` (Sun, Ren, Li, Wang, Cao 2024) brings
     each row of logits to mean 0 and deviation 1 first; left out, temperature is then 2 and weight_kd 9.
     """
 
@@ -68,7 +68,7 @@ class DecoupledDistillation(Imitation):
 
 
 class NormalisedDistillation(Imitation):
-    """Cross-entropies with the teacher's word on the label and on the others (Yang et al. 2023, eq. 8).
+    """Cross-entropies with the teacher's word on the label and on the others (Yang et al. 2023).
 
     Loss: ``weight_ce * CE + weight_kd * (weight_target * mean(-p_teacher(label) log p_student(label)) +
     weight_nontarget * T^2 * CE of the softmaxes over the other classes)``; T concerns the last term alone. Published:
@@ -88,7 +88,7 @@ class NormalisedDistillation(Imitation):
 
 
 class CorrelationDistillation(Imitation):
-    """Correlation instead of divergence (Huang, You, Wang, Qian, Xu 2022, eq. 6 to 9); needs three classes or more.
+    """Correlation instead of divergence (Huang, You, Wang, Qian, Xu 2022); needs three classes or more.
 
     Loss: ``weight_ce * CE + weight_kd * T^2 * (weight_inter * (1 - correlation over classes) + weight_intra * (1 -
     correlation over the batch's samples))``. Published: T 4 on CIFAR-100, 1 on ImageNet.
@@ -107,7 +107,7 @@ class CorrelationDistillation(Imitation):
 
 
 class MultiLevelDistillation(Imitation):
-    """Samples, batch and classes at several temperatures (Jin, Wang, Lin 2023, eq. 3 to 7).
+    """Samples, batch and classes at several temperatures (Jin, Wang, Lin 2023).
 
     Loss: ``weight_ce * CE + weight_kd * sum over T of (weight_instance * T^2 * KL + weight_batch * |P P' - Q Q'|^2 / B
     + weight_class * |P' P - Q' Q|^2 / C)``. ``standardise``: see kd; it concerns the first term; weight_kd 9.
@@ -132,7 +132,7 @@ class MultiLevelDistillation(Imitation):
 class OneForAll(Imitation):
     """Between any two architectures: the student's stages, each with a head of its own, are taught in logits.
 
-    (Hao et al. 2023, eq. 5 and 6.) Of logits, ``loss(z) = -T^2 mean sum_c [(p_teacher + 1_label)^exponent - 1_label]
+    (Hao et al. 2023.) Of logits, ``loss(z) = -T^2 mean sum_c [(p_teacher + 1_label)^exponent - 1_label]
     log softmax(z)``; loss: ``weight_ce * CE + weight_kd * loss(student) + weight_feature * sum over stages of
     loss(head(stage))``. The heads are trained along and are no part of the student that is served.
     """
@@ -151,7 +151,7 @@ class OneForAll(Imitation):
 
 
 class FunctionMatching(Imitation):
-    """The divergence alone on mixed images, for long schedules (Beyer et al. 2022, section 3): patient and consistent.
+    """The divergence alone on mixed images, for long schedules (Beyer et al. 2022): patient and consistent.
 
     Loss: ``weight_kd * T^2 * KL(teacher || student)``. No label enters; teacher and student see the same mixture of
     two images, its share even on 0 to 1. Cannot be combined with other methods.

@@ -1,4 +1,4 @@
-"""Contrastive representation distillation: Tian, Krishnan, Isola (ICLR 2020), equations 8 to 19."""
+"""Contrastive representation distillation: Tian, Krishnan, Isola (ICLR 2020)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DIST: Huang, You, Wang, Qian, Xu, "Knowledge Distillation from A Stronger Teacher" (NeurIPS 2022), eq. 6 to 9."""
+"""DIST: Huang, You, Wang, Qian, Xu, "Knowledge Distillation from A Stronger Teacher" (NeurIPS 2022)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multi-level logit distillation: Jin, Wang, Lin (CVPR 2023), equations 3 to 7."""
+"""Multi-level logit distillation: Jin, Wang, Lin (CVPR 2023)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Normalised knowledge distillation: Yang, Zeng, Li, Zhang, Yuan, Li (ICCV 2023), equation 8."""
+"""Normalised knowledge distillation: Yang, Zeng, Li, Zhang, Yuan, Li (ICCV 2023)."""
 
 from __future__ import annotations
 

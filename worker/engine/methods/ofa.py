@@ -1,4 +1,4 @@
-"""One-for-all distillation: Hao, Guo, Han, Tang, Hu, Wang, Xu (NeurIPS 2023), section 3.2."""
+"""One-for-all distillation: Hao, Guo, Han, Tang, Hu, Wang, Xu (NeurIPS 2023)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _GRAIN = 2**24
 class FunctionMatching(Method):
     """The divergence alone, on mixtures of images that teacher and student both see; made for long schedules.
 
-    Each image is mixed with its neighbour in the batch by a share that is even on 0 to 1 (section 3.1) and a
+    Each image is mixed with its neighbour in the batch by a share that is even on 0 to 1 and a
     function of (seed, epoch, sample). No label enters.
     """
 

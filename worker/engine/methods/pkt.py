@@ -1,4 +1,4 @@
-"""Probabilistic knowledge transfer: Passalis, Tefas (ECCV 2018), equations 3 to 6, with the cosine kernel."""
+"""Probabilistic knowledge transfer: Passalis, Tefas (ECCV 2018), with the cosine kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Relational knowledge distillation: Park, Kim, Lu, Cho (CVPR 2019), equations 4 to 8."""
+"""Relational knowledge distillation: Park, Kim, Lu, Cho (CVPR 2019)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Variational information distillation: Ahn, Hu, Damianou, Lawrence, Dai (CVPR 2019), equations 4 to 6."""
+"""Variational information distillation: Ahn, Hu, Damianou, Lawrence, Dai (CVPR 2019)."""
 
 from __future__ import annotations
 
