@@ -165,6 +165,11 @@ def test_a_size_that_a_library_cannot_take_is_refused_with_its_own() -> None:
     assert "224" in caught.value.remedy
 
 
+def test_a_library_network_that_is_no_classifier_is_refused() -> None:
+    with pytest.raises(ArchitectureError, match="no classifier"):
+        on_meta(lambda: build_body("timm/qwen3_vit_88m_enc", classes=7, shape=(3, 384, 384)))
+
+
 def test_an_unknown_name_is_refused() -> None:
     for name in ("resnet21", "torchvision/resnet21", "timm/resnet21", "other/resnet18"):
         with pytest.raises(ArchitectureError, match="no architecture"):

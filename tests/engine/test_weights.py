@@ -28,14 +28,13 @@ def body(seed: int, *, classes: int = 7, architecture: str = "resnet8") -> nn.Mo
 
 
 def saved(tmp_path: Path, content: Any) -> Path:
-    path = tmp_path / "weights.pth"
-    torch.save(content, path)
-    return path
+    torch.save(content, tmp_path / "weights.pth")
+    return tmp_path / "weights.pth"
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
-    ours, theirs = one.state_dict(), other.state_dict()
-    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+    theirs = other.state_dict()
+    return all(torch.equal(tensor, theirs[name]) for name, tensor in one.state_dict().items())
 
 
 STATE = {name: tensor.contiguous() for name, tensor in body(1).state_dict().items()}
@@ -73,7 +72,7 @@ def test_the_report_says_what_was_found(tmp_path: Path) -> None:
     assert (found.format, found.wrappers, found.set_aside) == ("torch", ("state_dict",), ["module.fc.weight_mask"])
     report = fit(body(9), {**found.tensors, "module.extra": torch.ones(2)})
     assert (report.prefix, report.left_over) == ("module.", ["extra"])
-    json.dumps(report.describe())
+    assert json.loads(json.dumps(report.describe()))["prefix"] == "module."
 
 
 def test_safetensors_and_the_oldest_format_are_read(tmp_path: Path) -> None:
@@ -132,15 +131,13 @@ def test_weights_of_another_network_are_refused(*, replace_head: bool) -> None:
     head = head_names(network, "resnet14", classes=7, preprocessing=SHAPE)
     with pytest.raises(WeightsRefused, match=r"layer1\.1\.conv1\.weight"):
         fit(network, STATE, head=head, replace_head=replace_head)
-    grey = {**STATE, "conv1.weight": torch.zeros(16, 1, 3, 3)}
     with pytest.raises(WeightsRefused, match=r"conv1\.weight is 16x1x3x3 in the file and 16x3x3x3 in the network"):
-        fit(body(9), grey)
+        fit(body(9), {**STATE, "conv1.weight": torch.zeros(16, 1, 3, 3)})
 
 
 def test_values_that_are_not_finite_are_refused() -> None:
-    broken = {**STATE, "fc.bias": torch.full((7,), float("nan"))}
     with pytest.raises(WeightsRefused, match=r"fc\.bias are not all finite"):
-        fit(body(9), broken)
+        fit(body(9), {**STATE, "fc.bias": torch.full((7,), float("nan"))})
 
 
 class Bomb:
@@ -247,7 +244,6 @@ def test_stored_weights_rebuild_the_network_with_its_own_preprocessing(tmp_path:
 
 
 def test_a_description_that_is_not_whole_is_refused(tmp_path: Path) -> None:
-    save_file(STATE, tmp_path / "teacher.safetensors")
     for content in ("{}", "[1]", "no json", '{"architecture": "resnet8", "input": {"shape": [1]}}'):
         (tmp_path / "teacher.json").write_text(content)
         with pytest.raises(WeightsRefused, match="not whole"):

@@ -16,6 +16,8 @@ import onnx
 import pytest
 import torch
 
+from app.config import Settings
+from app.storage import open_storage
 from stillhouse.spec import JobSpec
 from tests.engine.conftest import FP32
 from tests.harness import Service, eventually, service
@@ -28,6 +30,8 @@ from worker.engine.data.builtin import BUILTIN
 from worker.engine.data.split import split_dataset
 from worker.engine.errors import WeightsRefused
 from worker.engine.network import Preprocessing, build_network
+from worker.staging import DownloadFailed
+from worker.weights import Source, stage_weights
 
 NAMES = ["torchvision/squeezenet1_1", "timm/test_resnet"]
 
@@ -99,6 +103,27 @@ def test_weights_in_the_folder_are_preferred_and_a_wrong_digest_is_refused(
     with pytest.raises(OSError, match=r"STILLHOUSE_DATASETS_DIR is not set, and the download of .* failed"):
         pretrained.fetch(name, missing, None, Path("made"))
     assert not Path("made").exists()
+
+
+def test_the_fetching_child_stages_published_weights_once(files: dict[str, Path], tmp_path: Path) -> None:
+    """From a folder that holds them, in its own process; where the digest is another, it says so in one line."""
+    given = tmp_path / "given"
+    (given / "weights").mkdir(parents=True)
+    for file in files.values():
+        (given / "weights" / file.name).write_bytes(file.read_bytes())
+    settings = Settings(data_dir=tmp_path / "data", datasets_dir=given)
+    storage = open_storage((tmp_path / "files").as_uri())
+    wanted = {"teacher": Source(published=NAMES[1])}
+    for number in range(2):
+        scratch = tmp_path / f"scratch-{number}"
+        scratch.mkdir()
+        stage_weights(settings, storage, wanted, scratch)
+        assert weights.load(scratch / "weights", "teacher").architecture == NAMES[1]
+        (given / "weights" / files[NAMES[1]].name).unlink(missing_ok=True)
+    (tmp_path / "scratch").mkdir()
+    with pytest.raises(DownloadFailed, match=f"^{NAMES[0]}: .* has sha256 [0-9a-f]+, not"):
+        stage_weights(settings, storage, {"teacher": Source(published=NAMES[0])}, tmp_path / "scratch")
+    assert not (tmp_path / "data" / "weights" / NAMES[0]).exists()
 
 
 @pytest.fixture(scope="module")

@@ -147,13 +147,15 @@ def _try(known: Architecture, shape: tuple[int, int, int], stem: Stem) -> None:
 
     body = on_meta(build)
     try:
-        body(torch.empty(1, *shape, device="meta"))
+        answer = body(torch.empty(1, *shape, device="meta"))
     except (RuntimeError, ValueError, AssertionError, ZeroDivisionError) as error:
         height, width = shape[1:]
         raise ArchitectureError(
             f"{known.name} cannot take images of {height}x{width}: {error}.",
             remedy=f"Set input_size, such as {known.input_size}, for which it was designed.",
         ) from error
+    if answer.shape != (1, 2):
+        raise ArchitectureError(f"{known.name} is no classifier of images.", remedy="See the catalog for those.")
 
 
 def head_names(
