@@ -1,4 +1,4 @@
-"""``python -m worker.catalog [NAME ...]``: the architectures' figures, from the engine on the meta device, for the spec.
+"""``python -m worker.catalog [NAME ...]``: the architectures' figures, from the engine on the meta device, for a spec.
 
 The API reads the file it writes, so that parameters and FLOPs are known without torch; a test holds it to the engine.
 Parameters, and FLOPs at one size, are linear in classes and in input channels, so three numbers say them for all:

@@ -99,7 +99,7 @@ def test_another_jobs_student_can_be_named_once_it_has_succeeded(
         assert response.json()["errors"][0]["pointer"] == "/teacher/weights"
 
     refused(wanted, "is queued; its student can be used once it has succeeded")
-    succeeded(database, open_storage(settings.storage_url), claimed(database), tmp_path)
+    succeeded(database, open_storage(settings.storage_url), claimed(database))
     refused(wanted, "there is no job", **stranger)
     other = {"architecture": "resnet8", "weights": job_id}
     refused({**SPEC, "teacher": other}, "is a list of 4 layers; give this network the same architecture")

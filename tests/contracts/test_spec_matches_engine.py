@@ -95,7 +95,9 @@ def test_every_figure_of_the_architectures_file_is_the_engines() -> None:
 
 def test_figures_that_are_not_listed_are_null() -> None:
     known = architectures()["resnet20"].figures
-    assert known.at((3, 32, 32), 100) == Footprint(parameters=278_324, flops=81_637_888)
+    listed = known.at((3, 32, 32), 100)
+    assert (listed.parameters, listed.flops) == (278_324, 81_637_888)
+    assert listed.points["stages"]["layer3"] == [64, 8, 8]
     assert known.at((3, 30, 32), 100) == Footprint(parameters=278_324, flops=None)
     assert architectures()["lenet5"].figures.at((3, 47, 47), 100) == Footprint(parameters=None, flops=None)
 

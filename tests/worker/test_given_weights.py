@@ -6,6 +6,7 @@ import functools
 import hashlib
 import http.server
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,8 +22,9 @@ from app.storage import open_storage
 from stillhouse.spec import JobSpec
 from tests.engine.conftest import FP32
 from tests.harness import Service, eventually, service
-from worker import assembly, pretrained
-from worker.assembly import build_run, phases, ready_teacher
+from tests.worker.fetching import fetched
+from worker import assembly, pretrained, staging
+from worker.assembly import build_run, phases, ready_teachers
 from worker.engine import weights
 from worker.engine.architectures import find, published
 from worker.engine.data import Dataset, RawDataset
@@ -30,8 +32,8 @@ from worker.engine.data.builtin import BUILTIN
 from worker.engine.data.split import split_dataset
 from worker.engine.errors import WeightsRefused
 from worker.engine.network import Preprocessing, build_network
-from worker.staging import DownloadFailed
 from worker.weights import Source, stage_weights
+from worker.weights import published as published_files
 
 NAMES = ["torchvision/squeezenet1_1", "timm/test_resnet"]
 
@@ -113,17 +115,17 @@ def test_the_fetching_child_stages_published_weights_once(files: dict[str, Path]
         (given / "weights" / file.name).write_bytes(file.read_bytes())
     settings = Settings(data_dir=tmp_path / "data", datasets_dir=given)
     storage = open_storage((tmp_path / "files").as_uri())
-    wanted = {"teacher": Source(published=NAMES[1])}
-    for number in range(2):
-        scratch = tmp_path / f"scratch-{number}"
-        scratch.mkdir()
-        stage_weights(settings, storage, wanted, scratch)
-        assert weights.load(scratch / "weights", "teacher").architecture == NAMES[1]
-        (given / "weights" / files[NAMES[1]].name).unlink(missing_ok=True)
-    (tmp_path / "scratch").mkdir()
-    with pytest.raises(DownloadFailed, match=f"^{NAMES[0]}: .* has sha256 [0-9a-f]+, not"):
-        stage_weights(settings, storage, {"teacher": Source(published=NAMES[0])}, tmp_path / "scratch")
-    assert not (tmp_path / "data" / "weights" / NAMES[0]).exists()
+    sound, other = (published_files(settings, name) for name in reversed(NAMES))
+    assert fetched(settings, sound, tmp_path / "first") == []
+    staging.keep(sound, tmp_path / "first")
+    assert sound.is_kept
+    (tmp_path / "second").mkdir()
+    stage_weights(settings, storage, {"teacher": Source(published=NAMES[1])}, tmp_path / "second")
+    assert weights.load(tmp_path / "second" / "weights", "teacher").architecture == NAMES[1]
+    (said,) = fetched(settings, other, tmp_path / "third")
+    assert (said["event"], said["reason"]) == ("failed", "download_failed")
+    assert re.search(f"the weights of {NAMES[0]}: .* has sha256 [0-9a-f]+, not", said["detail"])
+    assert not other.is_kept
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +165,7 @@ def test_a_teacher_with_weights_is_used_as_it_is(stage: Stage, digits: Dataset) 
     state = stage("teacher")
     wanted = spec(teacher=TEACHER)
     assert [phase.name for phase in phases(wanted)] == ["student-0", "control-0"]
-    teacher = ready_teacher(wanted, digits)
+    teacher = ready_teachers(wanted, digits)["teacher"]
     assert teacher is not None
     assert teacher.preprocessing.shape == (3, 16, 16)
     assert all(torch.equal(value, state[name]) for name, value in teacher.body.state_dict().items())
@@ -177,11 +179,11 @@ def test_a_teacher_with_weights_is_used_as_it_is(stage: Stage, digits: Dataset) 
 def test_a_teacher_of_other_classes_must_be_fine_tuned(stage: Stage, digits: Dataset) -> None:
     state = stage("teacher", classes=("ant", "bee"))
     with pytest.raises(WeightsRefused, match="tell 2 classes apart, where 10 are wanted") as caught:
-        ready_teacher(spec(teacher=TEACHER), digits)
+        ready_teachers(spec(teacher=TEACHER), digits)
     assert "train" in caught.value.remedy
     tuned = spec(teacher={**TEACHER, "train": {"epochs": 1}})
     assert [phase.name for phase in phases(tuned)] == ["teacher", "student-0", "control-0"]
-    assert ready_teacher(tuned, digits) is None
+    assert ready_teachers(tuned, digits) == {}
     run = build_run(tuned, phases(tuned)[0], digits, teacher=None, device=torch.device("cpu"), precision=FP32)
     found = run.student.body.state_dict()
     assert torch.equal(found["conv1.weight"], state["conv1.weight"])
@@ -190,10 +192,12 @@ def test_a_teacher_of_other_classes_must_be_fine_tuned(stage: Stage, digits: Dat
 
 def test_student_and_control_start_from_the_same_given_weights(stage: Stage, digits: Dataset) -> None:
     state = stage("student")
-    wanted = spec(teacher={"architecture": "resnet20"}, student={**TEACHER, "input_size": 8})
+    stage("teacher")
+    wanted = spec(teacher=TEACHER, student={**TEACHER, "input_size": 8})
+    teacher = ready_teachers(wanted, digits)["teacher"]
     runs = [
-        build_run(wanted, phase, digits, teacher=None, device=torch.device("cpu"), precision=FP32)
-        for phase in phases(wanted)[1:]
+        build_run(wanted, phase, digits, teacher=teacher, device=torch.device("cpu"), precision=FP32)
+        for phase in phases(wanted)
     ]
     assert [run.student.preprocessing.shape for run in runs] == [(3, 8, 8), (3, 8, 8)]
     for run in runs:
@@ -203,7 +207,7 @@ def test_student_and_control_start_from_the_same_given_weights(stage: Stage, dig
 def test_weights_of_another_architecture_are_refused(stage: Stage, digits: Dataset) -> None:
     stage("teacher")
     with pytest.raises(WeightsRefused, match=r"job_1 is resnet8 .* but the teacher is resnet14"):
-        ready_teacher(spec(teacher={**TEACHER, "architecture": "resnet14"}), digits)
+        ready_teachers(spec(teacher={**TEACHER, "architecture": "resnet14"}), digits)
 
 
 def test_an_onnx_teacher_is_asked_and_never_trained(digits: Dataset, tmp_path: Path, monkeypatch: Any) -> None:
@@ -214,7 +218,7 @@ def test_an_onnx_teacher_is_asked_and_never_trained(digits: Dataset, tmp_path: P
     (tmp_path / "teacher.onnx").write_bytes(linear_model(64, 10))
     wanted = spec(teacher={"architecture": "onnx", "weights": "mdl_1"})
     assert [phase.name for phase in phases(wanted)] == ["student-0", "control-0"]
-    teacher = ready_teacher(wanted, digits)
+    teacher = ready_teachers(wanted, digits)["teacher"]
     run = build_run(wanted, phases(wanted)[0], digits, teacher=teacher, device=torch.device("cpu"), precision=FP32)
     assert run.teacher is not None
     images = digits.train.images[:4].float() / 255

@@ -68,11 +68,13 @@ def trained(spec: JobSpec, digits: Dataset) -> dict[str, Run]:
 
 
 def bundle(folder: Path, spec: JobSpec, digits: Dataset) -> dict[str, Any]:
+    runs = trained(spec, digits)
     return write_bundle(
         folder,
         spec=spec,
         dataset=digits,
-        runs=trained(spec, digits),
+        runs=runs,
+        networks={name: run.student for name, run in runs.items()},
         settled={},
         protections=Protections([], []),
         on_stage=lambda _stage: None,
@@ -133,13 +135,13 @@ def test_an_error_points_to_the_teacher_at_fault() -> None:
 
 def test_a_method_that_cannot_work_is_refused_before_a_teacher_is_trained(digits: Dataset) -> None:
     state = torch.random.get_rng_state()
-    rehearse(job(), digits)
-    rehearse(job(teacher={"layers": WIDE}, method=[{"name": "simkd"}, {"name": "crd"}]), digits)
-    rehearse(job(teacher=None, method={"name": "none"}), digits)
+    rehearse(job(), digits, {})
+    rehearse(job(teacher={"layers": WIDE}, method=[{"name": "simkd"}, {"name": "crd"}]), digits, {})
+    rehearse(job(teacher=None, method={"name": "none"}), digits, {})
     assert torch.equal(torch.random.get_rng_state(), state)
     wrong = {"name": "sp", "student_points": ["nowhere"]}
     with pytest.raises(MethodRefused, match="student has no feature point 'nowhere'"):
-        rehearse(job(teacher={"layers": WIDE}, method=wrong), digits)
+        rehearse(job(teacher={"layers": WIDE}, method=wrong), digits, {})
 
 
 def test_simkd_and_a_combination_go_through_to_the_bundle(digits: Dataset, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from app.storage import LocalStorage, open_storage
 from app.tables import Job, Project
 from tests.app.running import claimed, ended
 from tests.harness import TREE, alive, eventually
+from tests.worker.fetching import fetched
 from worker import staging
 from worker.heartbeat import Heartbeat
 from worker.reporter import Reporter, resumable
@@ -128,37 +129,28 @@ def test_a_confined_child_cannot_gain_privileges_and_leaves_no_core(tmp_path: Pa
     assert confined(program, tmp_path) == "(0, 0)\n['1']"
 
 
-def fetched(settings: Settings, name: str, scratch: Path) -> list[dict[str, str]]:
-    """What a fetching child says, once it has ended."""
-    scratch.mkdir()
-    child = staging.start_fetching(settings, name, scratch)
-    try:
-        with os.fdopen(os.dup(child.events)) as events:
-            return [json.loads(line) for line in events]
-    finally:
-        child.close()
-
-
 def test_the_fetching_child_says_in_one_line_why_it_could_not(tmp_path: Path) -> None:
     """A folder that holds a damaged MNIST: torchvision finds the digest wrong and has nowhere to download from."""
     raw = tmp_path / "given" / "MNIST" / "raw"
     raw.mkdir(parents=True)
     (raw / "train-images-idx3-ubyte.gz").write_bytes(b"damaged")
     given = Settings(data_dir=tmp_path / "data", datasets_dir=tmp_path / "given")
-    (said,) = fetched(given, "mnist", tmp_path / "scratch")
+    wanted = staging.builtin(given, "mnist")
+    (said,) = fetched(given, wanted, tmp_path / "scratch")
     assert (said["event"], said["reason"]) == ("failed", "download_failed")
     assert "data set mnist: not (whole) in" in said["detail"]
     assert "\n" not in said["detail"]
-    assert not staging.is_kept(given, "mnist")
+    assert not wanted.is_kept
 
 
 def test_a_fetched_data_set_is_kept_for_the_next_job(settings: Settings, tmp_path: Path) -> None:
-    assert fetched(settings, "digits", tmp_path / "first") == []
-    staging.keep(settings, "digits", tmp_path / "first")
-    assert staging.is_kept(settings, "digits")
+    wanted = staging.builtin(settings, "digits")
+    assert fetched(settings, wanted, tmp_path / "first") == []
+    staging.keep(wanted, tmp_path / "first")
+    assert wanted.is_kept
     assert {path.stat().st_uid for path in (settings.data_dir / "datasets" / "digits").iterdir()} == {os.geteuid()}
     (tmp_path / "second").mkdir()
-    staging.stage_dataset(settings, "digits", tmp_path / "second")
+    staging.stage_builtin(wanted, tmp_path / "second")
     staged = {path.name for path in (tmp_path / "second" / "dataset").iterdir()}
     assert staged == {"data.safetensors", "dataset.json"}
 
