@@ -47,7 +47,6 @@ def main() -> None:
             dataset=dataset,
             runs=runs,
             networks={name: run.student for name, run in runs.items()},
-            networks={name: run.student for name, run in runs.items()},
             settled=settled,
             protections=Protections(),
             on_stage=lambda _stage: None,
