@@ -158,9 +158,9 @@ class Estimate(Resource):
     """What a job would take. ``seconds`` is null until a job like it has run."""
 
     teacher_parameters: int | None
-    student_parameters: int
+    student_parameters: int | None = Field(description="Null where the catalog has no figures for such images.")
     teacher_flops: int | None
-    student_flops: int
+    student_flops: int | None
     memory_bytes: int
     seconds: float | None
 

@@ -20,6 +20,7 @@ from app.errors import StorageError
 from app.lifecycle.lease import Lease, LeaseLost, held
 from app.lifecycle.settle import end
 from app.storage import Storage
+from app.tables import DataSet
 from stillhouse.spec.reasons import REASONS
 from worker import staging
 from worker.heartbeat import Heartbeat
@@ -104,10 +105,14 @@ class Attempt:
         with self.database.transaction() as session:
             job = held(session, self.lease)
             spec, plan, found = job.spec, job.plan, resumable(session, job.id)
+            uploaded = session.get(DataSet, spec["dataset"]["id"])
             limit = spec["resources"]["max_runtime"]
             allowed = None if limit is None else limit - run_seconds(session, job)
         deadline = None if allowed is None else time.monotonic() + allowed
-        staging.stage_dataset(self.settings, spec["dataset"]["id"], self.scratch)
+        if uploaded is not None and uploaded.files is not None:
+            staging.stage_uploaded(self.storage, uploaded.files, self.scratch)
+        else:
+            staging.stage_dataset(self.settings, spec["dataset"]["id"], self.scratch)
         resumed_from, rejected = staging.stage_checkpoints(self.storage, found, self.scratch)
         for sentence in rejected:
             self.reporter.event("job.warning", {"message": sentence})

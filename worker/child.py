@@ -18,7 +18,7 @@ from typing import Any
 from app.lifeline import die_with_parent
 from worker.sandbox import confine
 
-JOBS = {"train": "worker.train", "fetch": "worker.fetch"}
+JOBS = {"train": "worker.train", "fetch": "worker.fetch", "validate": "worker.validate"}
 
 
 class Emitter:

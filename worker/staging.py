@@ -8,8 +8,10 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from app.config import Settings
+from app.errors import StorageError
 from app.storage import Storage
 from app.tables import Checkpoint
 from worker.sandbox import spawn
@@ -19,6 +21,19 @@ FETCH_TIMEOUT_SECONDS = 3600
 
 class DownloadFailed(Exception):
     """A built-in data set could not be had; ``str()`` is the fetching child's own words."""
+
+
+def stage_uploaded(storage: Storage, files: Mapping[str, Mapping[str, Any]], scratch: Path) -> None:
+    """Put an uploaded data set's stored form into ``scratch/dataset``. Raises StorageError when it is not as stored."""
+    target = scratch / "dataset"
+    target.mkdir()
+    for name, file in files.items():
+        try:
+            fetched = storage.fetch(file["key"], target / name)
+        except OSError as error:
+            raise StorageError(f"{file['key']} cannot be read: {error.strerror}") from error
+        if fetched.sha256 != file["sha256"]:
+            raise StorageError(f"{file['key']} is damaged: its sha256 is not the one that was stored")
 
 
 def stage_dataset(settings: Settings, name: str, scratch: Path) -> None:

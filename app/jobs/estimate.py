@@ -14,7 +14,7 @@ from app.jobs.service import checked
 from app.tables import Job
 from stillhouse.resources import DryRun, Estimate
 from stillhouse.spec import JobSpec
-from stillhouse.spec.datasets import DATASETS
+from stillhouse.spec.datasets import DatasetFacts
 from stillhouse.spec.review import Review
 
 _TRAINED_BYTES = 16
@@ -25,7 +25,7 @@ _LIKE_IT = 20
 
 def dry_run(session: Session, caller: Caller, spec: JobSpec) -> DryRun:
     """The spec with every default filled in, what to think about, and what it would take. Raises Invalid."""
-    found = checked(spec)
+    found, dataset = checked(session, caller, spec)
     complete = spec.complete()
     seconds = _seconds(session, caller, complete)
     warnings = list(found.warnings)
@@ -33,21 +33,19 @@ def dry_run(session: Session, caller: Caller, spec: JobSpec) -> DryRun:
         warnings.append(
             "no job with this data set and these networks has run here yet, so its time cannot be estimated"
         )
-    return DryRun(spec=complete, warnings=warnings, estimate=_estimate(complete, found, seconds), admissible=True)
+    return DryRun(spec=complete, warnings=warnings, estimate=_estimate(dataset, found, seconds), admissible=True)
 
 
-def _estimate(spec: JobSpec, found: Review, seconds: float | None) -> Estimate:
-    assert found.student is not None
-    dataset = DATASETS[spec.dataset.id]
-    images = (dataset.train + (dataset.test or 0)) * prod(dataset.shape)
-    teacher = found.teacher.parameters if found.teacher else 0
-    memory = images + max(teacher * _TRAINED_BYTES, teacher * _FROZEN_BYTES + found.student.parameters * _TRAINED_BYTES)
+def _estimate(dataset: DatasetFacts, found: Review, seconds: float | None) -> Estimate:
+    """A network that the catalog has no figures of is left out of the memory, as the warnings say."""
+    teacher, student = (footprint.parameters if footprint else 0 for footprint in (found.teacher, found.student))
+    memory = max(teacher * _TRAINED_BYTES, teacher * _FROZEN_BYTES + student * _TRAINED_BYTES)
     return Estimate(
         teacher_parameters=found.teacher.parameters if found.teacher else None,
-        student_parameters=found.student.parameters,
+        student_parameters=found.student.parameters if found.student else None,
         teacher_flops=found.teacher.flops if found.teacher else None,
-        student_flops=found.student.flops,
-        memory_bytes=memory,
+        student_flops=found.student.flops if found.student else None,
+        memory_bytes=dataset.images * prod(dataset.shape) + memory,
         seconds=seconds,
     )
 
@@ -57,7 +55,7 @@ def _seconds(session: Session, caller: Caller, spec: JobSpec) -> float | None:
     wanted = spec.model_dump(mode="json")
     newest = (
         select(Job.spec, Job.run_seconds)
-        .where(Job.project_id == caller.project_id, Job.status == "succeeded")
+        .where(Job.project_id == caller.project_id, Job.kind == "distillation", Job.status == "succeeded")
         .order_by(Job.id.desc())
         .limit(200)
     )

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from stillhouse.cli import exits, server, specfile, tables
+from stillhouse.cli.assets import datasets, models
 from stillhouse.cli.keys import keys
 from stillhouse.cli.output import Json, err, out, print_json
 from stillhouse.cli.watch import watch as follow
@@ -27,6 +28,8 @@ cli = typer.Typer(
     rich_markup_mode="markdown",
 )
 cli.add_typer(keys, name="keys")
+cli.add_typer(datasets, name="datasets")
+cli.add_typer(models, name="models")
 server.install(cli)
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="job_…")]

@@ -91,13 +91,12 @@ def dry_run(answer: DryRun) -> Table:
     """What a job would take."""
     table = Table.grid(padding=(0, 2))
     estimate = answer.estimate
-    if estimate.teacher_parameters is not None and estimate.teacher_flops is not None:
-        table.add_row(
-            "teacher", f"{estimate.teacher_parameters:,} parameters", f"{estimate.teacher_flops / 1e6:.2f} MFLOPs"
-        )
-    table.add_row(
-        "student", f"{estimate.student_parameters:,} parameters", f"{estimate.student_flops / 1e6:.2f} MFLOPs"
-    )
+    for name, parameters, flops in (
+        ("teacher", estimate.teacher_parameters, estimate.teacher_flops),
+        ("student", estimate.student_parameters, estimate.student_flops),
+    ):
+        if parameters is not None and flops is not None:
+            table.add_row(name, f"{parameters:,} parameters", f"{flops / 1e6:.2f} MFLOPs")
     table.add_row(
         "memory", f"{estimate.memory_bytes / 2**20:.1f} MiB", "weights, optimizer and data; activations come on top"
     )

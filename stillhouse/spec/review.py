@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from stillhouse.resources import FieldError
 from stillhouse.spec.catalog import Footprint, architectures
-from stillhouse.spec.datasets import DATASETS, BuiltinDataset
+from stillhouse.spec.datasets import DATASETS, DatasetFacts
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.layers import LayerShapeError, trace
 from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, Network
@@ -31,13 +31,18 @@ class Review:
         self.errors.append(FieldError(pointer=pointer, code="does_not_fit", message=message))
 
 
-def review(spec: JobSpec) -> Review:
-    """Check ``spec`` across its fields."""
+def review(spec: JobSpec, uploaded: DatasetFacts | None = None) -> Review:
+    """Check ``spec`` across its fields; ``uploaded`` is the data set that it names, where that is no built-in one."""
     found = Review()
-    dataset = DATASETS.get(spec.dataset.id)
-    if dataset is None:
+    published = uploaded or DATASETS.get(spec.dataset.id)
+    if published is None:
         found.refuse("/dataset/id", f"no data set is called {spec.dataset.id!r}{_close(spec.dataset.id, DATASETS)}")
         return found
+    dataset = published.resized(spec.dataset.input_size)
+    if dataset != published and min(dataset.shape[1:]) > min(published.shape[1:]):
+        found.warnings.append(
+            f"input_size {spec.dataset.input_size} enlarges images of {'x'.join(map(str, published.shape[1:]))}"
+        )
     _check_split(spec, dataset, found)
     found.student = _footprint("/student", spec.student, dataset, found)
     if spec.teacher is not None:
@@ -53,14 +58,21 @@ def review(spec: JobSpec) -> Review:
     return found
 
 
-def _check_split(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> None:
+def _check_split(spec: JobSpec, dataset: DatasetFacts, found: Review) -> None:
     images = dataset.train if dataset.test is not None else round(dataset.train * (1 - _TEST_FRACTION))
     fraction, classes = spec.dataset.validation, len(dataset.classes)
     if fraction == 0:
         found.warnings.append("validation is 0: no epoch is selected, the last one is served")
         return
+    if dataset.validation is not None:
+        found.warnings.append("the data set brings its own validation split, so no fraction of train is held out")
+        return
     held_out = images * fraction
-    if held_out < classes or images - held_out < classes:
+    rarest = dataset.smallest_class
+    if rarest is not None and not 0 < round(rarest * fraction) < rarest:
+        message = f"a fraction of {fraction} takes {round(rarest * fraction)} of the {rarest} images of a class"
+        found.refuse("/dataset/validation", message)
+    elif held_out < classes or images - held_out < classes:
         message = f"a fraction of {fraction} of {images} images leaves a class of {classes} without an image in a split"
         found.refuse("/dataset/validation", message)
     elif images - held_out < spec.training.batch_size:
@@ -74,7 +86,7 @@ def _check_schedule(training: Training, found: Review) -> None:
         )
 
 
-def _footprint(pointer: str, network: Network, dataset: BuiltinDataset, found: Review) -> Footprint | None:
+def _footprint(pointer: str, network: Network, dataset: DatasetFacts, found: Review) -> Footprint | None:
     if isinstance(network, LayeredStudent | LayeredTeacher):
         try:
             traced = trace(network.layers, input_shape=dataset.shape, classes=len(dataset.classes))
@@ -89,13 +101,29 @@ def _footprint(pointer: str, network: Network, dataset: BuiltinDataset, found: R
         close = _close(network.architecture, architectures())
         found.refuse(f"{pointer}/architecture", f"no architecture is called {network.architecture!r}{close}")
         return None
-    if dataset.name not in known.figures:
+    if min(dataset.shape[1:]) < known.minimum_size:
         side = known.minimum_size
         given = "x".join(map(str, dataset.shape[1:]))
         message = f"{known.name} takes images of at least {side}x{side}, but those of {dataset.name} are {given}"
         found.refuse(f"{pointer}/architecture", message)
         return None
-    return known.figures[dataset.name]
+    figures = known.figures.get(_like(dataset) or "")
+    if figures is None:
+        found.warnings.append(
+            f"the catalog has no figures of {known.name} for {len(dataset.classes)} classes of images "
+            f"{'x'.join(map(str, dataset.shape))}, so its size is not told in advance"
+        )
+    return figures
+
+
+def _like(dataset: DatasetFacts) -> str | None:
+    """A built-in set with the same input and as many classes: networks cost the same on it."""
+    same = (
+        name
+        for name, known in DATASETS.items()
+        if known.shape == dataset.shape and len(known.classes) == len(dataset.classes)
+    )
+    return next(same, None)
 
 
 def _close(name: str, known: Iterable[str]) -> str:

@@ -30,7 +30,8 @@ def test_nobody_passes_without_a_key(client: TestClient) -> None:
     for method, path in closed:
         for headers in ({"Authorization": ""}, bearer("sk_wrong"), {"Authorization": "Basic eDp5"}):
             response = client.request(method, path.replace("{kind}", "methods"), headers=headers, json=SPEC)
-            assert (response.status_code, response.json()["code"]) == (401, "unauthorized"), (method, path)
+            assert response.status_code == 401, (method, path)
+            assert method == "HEAD" or response.json()["code"] == "unauthorized", (method, path)
             assert response.headers["WWW-Authenticate"] == "Bearer"
 
 

@@ -54,7 +54,7 @@ def _probe(run: Run) -> list[tuple[str, float, float]]:
     """Each term's name, value and gradient norm in a copy of the student. Raises CanaryFailed."""
     student, method = copy.deepcopy(run.student).train(), copy.deepcopy(run.method)
     some = slice(0, min(_PROBE_SAMPLES, len(run.train)))
-    images = run.train.images[some].float().div_(255)
+    images = run.train.images[some].to(run.device).float().div_(255)
     cuda = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         outputs = student(images)
@@ -85,7 +85,7 @@ def _check_teacher(run: Run) -> None:
     step = max(1, len(run.train) // count)
     some = torch.arange(0, step * count, step, device=run.device)
     labels = run.train.labels[some]
-    logits = run.teacher.outputs(run.train.images[some].float().div_(255)).logits
+    logits = run.teacher.outputs(run.train.batch(some).float().div_(255)).logits
     accuracy = float((logits.argmax(dim=1) == labels).float().mean())
     chance = float(torch.bincount(labels).max()) / count
     needed = chance + 3 * math.sqrt(chance * (1 - chance) / count)

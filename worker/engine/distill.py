@@ -53,7 +53,7 @@ def _step(run: Run, samples: Tensor) -> None:
     for group in run.optimizer.param_groups:
         group["lr"] = recipe.optimizer["lr"] * recipe.schedule.factor(run.global_step / run.steps, recipe.epochs)
     labels = run.train.labels[samples]
-    views = augment(run.train.images[samples], samples, name=recipe.augmentation, seed=recipe.seed, epoch=run.epoch)
+    views = augment(run.train.batch(samples), samples, name=recipe.augmentation, seed=recipe.seed, epoch=run.epoch)
     images = views.float().div_(255).contiguous(memory_format=torch.channels_last)  # [B, C, H, W] in 0 to 1
     with recipe.precision.autocast(run.device):
         student = run.student(images)
