@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def _read(upload: Path, report: dict[str, Any]) -> dict[str, Tensor]:
             raise UnusableUpload(f"the safetensors file is damaged: {error}.", remedy="Upload it again.") from error
     report["format"] = "torch (weights_only)"
     try:
-        found = torch.load(upload, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about pickles of another protocol, which are refused anyway
+            found = torch.load(upload, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnusableUpload(
             "the file holds more than weights (pickled objects), and nothing of it was run.",

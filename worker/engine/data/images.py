@@ -77,6 +77,8 @@ class RawDataset:
     train: ImageSet
     test: ImageSet | None
     validation: ImageSet | None = None
+    sha256: str = ""
+    """Of what is stored, where it is."""
 
     @property
     def fingerprint(self) -> str:
@@ -103,6 +105,8 @@ class Dataset:
     train: ImageSet
     validation: ImageSet | None
     test: ImageSet
+    stored_sha256: str = ""
+    """Of the stored set that the splits were drawn from, before any resizing."""
 
     @property
     def fingerprint(self) -> str:

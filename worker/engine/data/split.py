@@ -30,7 +30,14 @@ def split_dataset(raw: RawDataset, *, validation: float, seed: int) -> Dataset:
     elif validation > 0:
         train, held_out = _draw(train, validation, raw.classes, split="validation", seed=seed)
     return Dataset(
-        name=raw.name, classes=raw.classes, mean=raw.mean, std=raw.std, train=train, validation=held_out, test=test
+        name=raw.name,
+        classes=raw.classes,
+        mean=raw.mean,
+        std=raw.std,
+        train=train,
+        validation=held_out,
+        test=test,
+        stored_sha256=raw.sha256,
     )
 
 

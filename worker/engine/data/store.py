@@ -140,6 +140,7 @@ def load(folder: Path) -> RawDataset:
         train=train,
         validation=_split(tensors, "validation"),
         test=_split(tensors, "test"),
+        sha256=described.get("sha256", ""),  # sets that were kept by an earlier version have none
     )
 
 
