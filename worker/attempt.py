@@ -160,7 +160,7 @@ class Attempt:
         if deadline is not None and time.monotonic() > deadline:
             return Ending("max_runtime", "the job ran for longer than resources.max_runtime")
         if time.monotonic() - self.last_sign > self.settings.stall_seconds:
-            return Ending("stalled", f"the training process gave no sign for {self.settings.stall_seconds:.0f} s")
+            return Ending("stalled", f"the child process gave no sign for {self.settings.stall_seconds:.0f} s")
         return None
 
     def _classify(self, status: int, stop: Ending | None) -> Ending:
@@ -171,7 +171,7 @@ class Attempt:
         if status == EXIT_STOPPED:
             return Ending("drained", None, status)
         how = f"signal {-status} ({signal.Signals(-status).name})" if status < 0 else f"exit status {status}"
-        return Ending("worker_lost", f"the training process ended with {how}", status)
+        return Ending("worker_lost", f"the child process ended with {how}", status)
 
     def _relay(self, event: dict[str, Any]) -> None:
         kind = event.pop("event")

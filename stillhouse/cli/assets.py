@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -128,21 +128,26 @@ def _packed(path: Path) -> Iterator[Path]:
 
 
 def _send(client: Client, file: Path, upload_id: str | None) -> str:
-    """With a bar where stderr is a terminal. A cut that lasts says how to go on."""
-    if not err.is_terminal:
-        sent = client.upload(file, upload_id=upload_id)
-        err.print(f"sent {file.stat().st_size:,} bytes as {sent}", highlight=False)
-        return sent
+    """Send a file, with a bar where stderr is a terminal. When it is cut for good, it says how to go on."""
+    sending = upload_id or client.begin_upload(file)
     columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=err) as bars:
-        bar = bars.add_task("", total=file.stat().st_size)
-        show: Callable[[int, int], None] = lambda arrived, _total: bars.update(bar, completed=arrived)  # noqa: E731
-        return client.upload(file, upload_id=upload_id, on_progress=show)
+    try:
+        with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
+            bar = bars.add_task("", total=file.stat().st_size)
+            client.upload(file, upload_id=sending, on_progress=lambda at, _total: bars.update(bar, completed=at))
+    except (StillhouseError, KeyboardInterrupt):
+        err.print(f"what has arrived is kept for a day; go on with --upload {sending}", highlight=False)
+        raise
+    err.print(f"sent {file.stat().st_size:,} bytes as {sending}", highlight=False)
+    return sending
 
 
 def _finish(client: Client, made: DataSet | Model, *, no_wait: bool, as_json: bool) -> None:
-    if not no_wait:
-        made = client.wait_for(made.id)
+    try:
+        made = made if no_wait else client.wait_for(made.id)
+    except KeyboardInterrupt:
+        err.print(f"the validation of {made.id} goes on", highlight=False)
+        raise typer.Exit(exits.INTERRUPTED) from None
     _show(made, as_json=as_json)
     if made.state == "rejected":
         raise typer.Exit(exits.FAILED)

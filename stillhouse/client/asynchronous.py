@@ -101,6 +101,8 @@ class AsyncClient(AsyncUploads):
                         await source.response.aread()
                         raise_for(source.response)
                     async for message in source.aiter_sse():
+                        if not message.data:  # a ping: httpx-sse makes an event of the blank line after a comment
+                            continue
                         event = Event.model_validate_json(message.data)
                         after_seq, silent = event.seq, 0
                         yield event

@@ -140,6 +140,8 @@ class Client(Uploads):
                         source.response.read()
                         raise_for(source.response)
                     for message in source.iter_sse():
+                        if not message.data:  # a ping: httpx-sse makes an event of the blank line after a comment
+                            continue
                         event = Event.model_validate_json(message.data)
                         after_seq, silent = event.seq, 0
                         yield event

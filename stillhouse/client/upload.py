@@ -118,9 +118,13 @@ class Uploads:
     def _send(self, call: Call[Answer]) -> Answer:
         raise NotImplementedError
 
+    def begin_upload(self, path: Path) -> str:
+        """Announce a file; the id under which ``upload`` sends it, or goes on with it."""
+        return self._send(begin(path)).id
+
     def upload(self, path: Path, *, upload_id: str | None = None, on_progress: OnProgress | None = None) -> str:
         """Send a file in; its upload's id. With ``upload_id`` an earlier try is gone on with."""
-        made = upload_id or self._send(begin(path)).id
+        made = upload_id or self.begin_upload(path)
         sending = _Sending(made, on_progress, path.stat().st_size)
         sending.arrived(self._send(progress(made)) if upload_id else 0)
         while sending.offset < sending.size:
