@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 import httpx
+from httpx_sse import ServerSentEvent
 from pydantic import TypeAdapter
 from ulid import ULID
 
@@ -98,6 +99,11 @@ def delete(job_id: str) -> Call[None]:
 
 def events(job_id: str, after_seq: int, limit: int) -> Call[Page[Event]]:
     return Call("GET", f"/v1/jobs/{job_id}/events", into(Page[Event]), params={"after_seq": after_seq, "limit": limit})
+
+
+def told(messages: Iterable[ServerSentEvent]) -> Iterator[Event]:
+    """The events of a stream, without its pings: httpx-sse makes a message of the blank line after a comment."""
+    return (Event.model_validate_json(message.data) for message in messages if message.data)
 
 
 def metrics(job_id: str, names: Sequence[str], max_points: int) -> Call[Metrics]:

@@ -139,10 +139,7 @@ class Client(Uploads):
                     if not source.response.is_success:
                         source.response.read()
                         raise_for(source.response)
-                    for message in source.iter_sse():
-                        if not message.data:  # a ping: httpx-sse makes an event of the blank line after a comment
-                            continue
-                        event = Event.model_validate_json(message.data)
+                    for event in calls.told(source.iter_sse()):
                         after_seq, silent = event.seq, 0
                         yield event
                         if event.data.get("terminal") is True:
