@@ -24,7 +24,7 @@ import numpy as np
 
 from stillhouse.spec import JobSpec
 from tests.harness import TREE
-from worker.engine.data.store import Writer
+from worker.engine.data.store import TENSORS, Writer
 
 SIDE, CLASSES, BATCH = 64, 10, 1024
 SPEC: dict[str, Any] = {
@@ -87,6 +87,9 @@ def _write(folder: Path, size: int) -> int:
             images[:, 0, :8] = (np.array(labels, dtype=np.uint8) * 25)[:, None, None]
             writer.add("train", images, labels)
         writer.close(name="large", classes=tuple(map(str, range(CLASSES))))
+    with (folder / TENSORS).open("rb") as file:  # out of the page cache, where it would be charged to this process
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return count
 
 

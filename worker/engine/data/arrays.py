@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from worker.engine.data.formats.found import Pixels
+from worker.engine.data.found import Pixels
 from worker.engine.data.images import ImageSet
 from worker.engine.errors import UnusableUpload
 

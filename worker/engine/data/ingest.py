@@ -18,7 +18,7 @@ from worker.engine.data import arrays, survey
 from worker.engine.data.decode import BadImage, pixels
 from worker.engine.data.files import shown
 from worker.engine.data.formats import FORMATS
-from worker.engine.data.formats.found import Found, Split
+from worker.engine.data.found import Found, Split
 from worker.engine.data.store import SPLITS, Writer
 from worker.engine.data.store import Split as StoredSplit
 from worker.engine.data.unpack import unpack

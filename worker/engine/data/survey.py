@@ -10,7 +10,7 @@ from typing import Any
 
 from worker.engine.data.decode import BadImage, Header, header, matches_suffix
 from worker.engine.data.files import Member, Reader, shown
-from worker.engine.data.formats.found import Found, Split
+from worker.engine.data.found import Found, Split
 from worker.engine.errors import UnusableUpload
 
 CORRUPT_SHARE = 0.1

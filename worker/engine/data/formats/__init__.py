@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from worker.engine.data.files import Files
 from worker.engine.data.formats import csv_labels, idx, imagefolder, npz, parquet
-from worker.engine.data.formats.found import Found
+from worker.engine.data.found import Found
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import io
 
 from worker.engine.data.decode import SUFFIXES
 from worker.engine.data.files import Files, Member, shown
-from worker.engine.data.formats.found import SPLITS, EncodedImage, Found, Split, class_names
+from worker.engine.data.found import SPLITS, EncodedImage, Found, Split, class_names
 from worker.engine.errors import UnusableUpload
 
 _PATH = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")

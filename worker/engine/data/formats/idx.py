@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.engine.data.files import Files, Member, shown
-from worker.engine.data.formats.found import SPLITS, Found, checked_pixels, numbered
+from worker.engine.data.found import SPLITS, Found, checked_pixels, numbered
 from worker.engine.errors import UnusableUpload
 
 _NAME = re.compile(r"(?:.*-)?(?P<split>[A-Za-z0-9]+)-(?P<what>images|labels)[-.]idx[13]-ubyte", re.IGNORECASE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from worker.engine.data.decode import SUFFIXES
 from worker.engine.data.files import Files, Member, shown
-from worker.engine.data.formats.found import SPLITS, EncodedImage, Found, Split
+from worker.engine.data.found import SPLITS, EncodedImage, Found, Split
 from worker.engine.errors import UnusableUpload
 
 

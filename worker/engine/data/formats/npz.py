@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.engine.data.files import Files, Member, shown
-from worker.engine.data.formats.found import Found, Split, checked_pixels, numbered
+from worker.engine.data.found import Found, Split, checked_pixels, numbered
 from worker.engine.errors import UnusableUpload
 
 _SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}

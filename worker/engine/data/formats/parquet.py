@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from worker.engine.data.files import TOTAL_LIMIT, Files, Member, shown
-from worker.engine.data.formats.found import SPLITS, EncodedImage, Found, Split, class_names
+from worker.engine.data.found import SPLITS, EncodedImage, Found, Split, class_names
 from worker.engine.errors import UnusableUpload
 
 _IMAGE, _LABEL = ("image", "img", "images", "jpg", "png"), ("label", "labels", "fine_label", "class", "target", "cls")
