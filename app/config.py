@@ -44,6 +44,16 @@ class Settings(BaseSettings):
     )
     log_limit_bytes: int = Field(default=16 * 2**20, gt=0, description="Output kept of one job.")
     body_limit_bytes: int = Field(default=2**20, gt=0, description="Largest request body.")
+    upload_limit_bytes: int = Field(default=64 * 2**30, gt=0, description="Largest file that is taken in.")
+    patch_limit_bytes: int = Field(default=8 * 2**30, gt=0, description="Largest piece of an upload in one request.")
+    upload_keep_seconds: float = Field(default=86400, gt=0, description="How long an upload waits for its next piece.")
+    project_quota_bytes: int = Field(
+        default=256 * 2**30, gt=0, description="Uploads, data sets and models of a project together."
+    )
+    validation_seconds: float = Field(default=6 * 3600, gt=0, description="Longest validation of an upload.")
+    validation_memory_bytes: int = Field(
+        default=4 * 2**30, gt=0, description="Memory of the child that validates an upload."
+    )
     queues: str = Field(default="default", description="Queues a worker serves, separated by commas.")
     worker_name: str = Field(
         default="", description="Set by `serve` so that it can end the leases of its own dead worker."

@@ -6,12 +6,19 @@ AppError
 ├── Forbidden       403 forbidden
 ├── Conflict        409 conflict, invalid_state
 ├── Invalid         422 invalid_spec: errors that point into the body
-├── TooLarge        413 too_large
+├── TooLarge        413 too_large, quota_exceeded
+├── WrongMediaType  415 wrong_media_type
 ├── RangeNotSatisfiable  416 range_not_satisfiable
+├── WrongProtocol   412 wrong_protocol: a version of tus that is not spoken here
+├── Busy            423 busy: another request is writing
+├── WrongChecksum   460 wrong_checksum
 └── StorageError    507 storage_error: no space, no right to write
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
 
 from stillhouse.resources import FieldError
 
@@ -22,6 +29,8 @@ class AppError(Exception):
     status = 500
     code = "internal"
     title = "Internal error"
+
+    headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, detail: str, *, code: str | None = None, errors: list[FieldError] | None = None) -> None:
         super().__init__(detail)
@@ -35,6 +44,7 @@ class NotFound(AppError):
 
 class Unauthorized(AppError):
     status, code, title = 401, "unauthorized", "Unauthorized"
+    headers: ClassVar = {"WWW-Authenticate": "Bearer"}
 
 
 class Forbidden(AppError):
@@ -55,6 +65,23 @@ class TooLarge(AppError):
 
 class RangeNotSatisfiable(AppError):
     status, code, title = 416, "range_not_satisfiable", "Range not satisfiable"
+
+
+class WrongMediaType(AppError):
+    status, code, title = 415, "wrong_media_type", "Wrong media type"
+
+
+class WrongProtocol(AppError):
+    status, code, title = 412, "wrong_protocol", "Wrong protocol version"
+    headers: ClassVar = {"Tus-Version": "1.0.0"}
+
+
+class Busy(AppError):
+    status, code, title = 423, "busy", "Locked"
+
+
+class WrongChecksum(AppError):
+    status, code, title = 460, "wrong_checksum", "Checksum mismatch"
 
 
 class StorageError(AppError):

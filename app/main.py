@@ -15,6 +15,7 @@ from app import openapi, problems
 from app.accounts import router as accounts
 from app.catalog import router as catalog
 from app.config import Settings
+from app.datasets import router as datasets
 from app.db import Database
 from app.dependencies import Services
 from app.health import router as health
@@ -22,9 +23,12 @@ from app.jobs import records
 from app.jobs import router as jobs
 from app.jobs.stream import Tailer
 from app.lifecycle.upkeep import sweep
+from app.lifecycle.uploads import expire
 from app.middleware import RequestGuard
+from app.models import router as models
 from app.queue import Doorbell, create_celery
 from app.storage import open_storage
+from app.uploads import router as uploads
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +53,8 @@ def create_app(settings: Settings, *, doorbell: Doorbell | None = None) -> FastA
     )
     app.state.tailer = Tailer(database)
     problems.install(app)
-    app.add_middleware(RequestGuard, body_limit=settings.body_limit_bytes)
-    for feature in (jobs, records, catalog, accounts, health):
+    app.add_middleware(RequestGuard, body_limit=settings.body_limit_bytes, streamed=uploads.STREAMED)
+    for feature in (jobs, records, uploads, datasets, models, catalog, accounts, health):
         app.include_router(feature.router)
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]  # FastAPI's way to extend it
     return app
@@ -68,11 +72,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _upkeep(services: Services) -> None:
-    """End expired leases, for ever; a database that is down for a while is met with patience."""
+    """End expired leases and uploads, for ever; a database that is down for a while is met with patience."""
     settings = services.settings
     while True:
         try:
             await to_thread.run_sync(lambda: sweep(services.database, max_losses=settings.max_losses))
+            await to_thread.run_sync(expire, services.database, settings.data_dir)
         except Exception:
             logger.exception("the upkeep failed; it tries again in %s s", settings.upkeep_seconds)
         await asyncio.sleep(settings.upkeep_seconds)

@@ -23,11 +23,16 @@ _HEADERS = (
 
 
 class RequestGuard:
-    """Pure ASGI, so that event streams pass through unbuffered."""
+    """Pure ASGI, so that event streams pass through unbuffered.
 
-    def __init__(self, app: ASGIApp, *, body_limit: int) -> None:
+    A body is read whole and held to ``body_limit`` before a route sees it. Routes that ``streamed`` matches, by
+    method and path, read theirs piece by piece and hold it to limits of their own.
+    """
+
+    def __init__(self, app: ASGIApp, *, body_limit: int, streamed: re.Pattern[str]) -> None:
         self.app = app
         self.body_limit = body_limit
+        self.streamed = streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,6 +54,9 @@ class RequestGuard:
                 message["headers"] = [*message["headers"], *closing, (b"x-request-id", request_id.encode())]
             await send(message)
 
+        if self.streamed.fullmatch(f"{scope['method']} {scope['path']}"):
+            await self.app(scope, receive, send_with_headers)
+            return
         body = await self._body(headers, receive)
         if body is None:
             detail = f"the body may hold at most {self.body_limit} bytes; send a smaller spec"

@@ -19,10 +19,18 @@ _ERRORS = {
     404: "No such thing in this project",
     405: "Not with this method",
     409: "Not in this state",
-    413: "The body is too large",
-    415: "The body is not declared as JSON",
+    413: "The body or file is too large, or the project's quota is used up",
+    415: "The body is not declared as what is expected",
     422: "A field or parameter is not as it must be",
     500: "A defect in the service",
+}
+_UPLOADING = {
+    409: "Another offset, or no longer an upload",
+    412: "A version of tus that is not spoken here",
+    415: "A piece of another media type",
+    423: "Another request is writing",
+    460: "The piece does not have the sha256 that was sent along",
+    507: "No room, or no right to write",
 }
 _OPEN = ("/healthz", "/readyz")
 
@@ -44,6 +52,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 for parameter in operation.get("parameters", ()):
                     parameter["schema"] = _without_null(parameter["schema"])
                 _add_errors(operation, _ERRORS if path not in _OPEN else {500: _ERRORS[500]})
+                if path.startswith("/v1/uploads"):
+                    _add_errors(operation, _UPLOADING)
         app.openapi_schema = document
     return app.openapi_schema
 

@@ -23,8 +23,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(AppError)
     def app_error(request: Request, error: AppError) -> JSONResponse:
-        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-        return problem(request, error.status, error.code, error.title, str(error), error.errors, headers)
+        return problem(request, error.status, error.code, error.title, str(error), error.errors, dict(error.headers))
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -32,6 +33,9 @@ class Storage(Protocol):
 
     def put(self, key: str, source: BinaryIO) -> Stored:
         """Copy an open file in, durably, and say what arrived. Raises StorageError."""
+
+    def take(self, key: str, source: Path) -> None:
+        """Move a file in. A second call, after one that came through, is no error. Raises StorageError."""
 
     def fetch(self, key: str, target: Path) -> Stored:
         """Copy a file out and say what left. Raises FileNotFoundError, StorageError."""
@@ -71,6 +75,21 @@ class LocalStorage:
             draft.unlink(missing_ok=True)
             raise _failure("write", target, error) from error
         return stored
+
+    def take(self, key: str, source: Path) -> None:
+        target = self._path(key)
+        if not source.exists() and target.exists():
+            return
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+            _sync_folder(target.parent)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise _failure("move", target, error) from error
+            with source.open("rb") as file:  # the storage lies on another disk
+                self.put(key, file)
+            source.unlink(missing_ok=True)
 
     def fetch(self, key: str, target: Path) -> Stored:
         with self._path(key).open("rb") as reading, target.open("wb") as writing:

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import warnings
+from dataclasses import replace
 
 from celery.platforms import SecurityWarning
 
@@ -20,7 +21,7 @@ from app.migrate import pending
 from app.queue import create_celery
 from app.storage import open_storage
 from worker.supervisor import Supervisor
-from worker.tasks import Slots, register
+from worker.tasks import Slots, register, validate_uploads
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
     if options.lifeline is not None:
         die_with_parent(options.lifeline)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it would tell of each look at the migrations
     settings = Settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     if pending(settings.database_url):
@@ -39,25 +41,32 @@ def main() -> None:
     name = settings.worker_name or f"{host}-{os.getpid()}"
     worker = Worker(name=name, host=host, devices=_devices(), queues=settings.queue_names)
     shutil.rmtree(settings.data_dir / "scratch" / name, ignore_errors=True)  # what an earlier life of this worker left
-    supervisor = Supervisor(settings, Database(settings.database_url), open_storage(settings.storage_url), worker)
+    database, storage = Database(settings.database_url), open_storage(settings.storage_url)
+    supervisor = Supervisor(settings, database, storage, worker)
+    validator = Supervisor(settings, database, storage, replace(worker, kind="validation"))
     celery = create_celery(settings)
-    register(celery, supervisor, Slots(1))
+    register(celery, supervisor, Slots(1), validator=validator)
+    validating = validate_uploads(validator)
     # celery warns of root because of pickle, which is off here; what needs no root runs in confined children
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    celery.worker_main(
-        [
-            "--quiet",
-            "worker",
-            "--pool=threads",
-            "--concurrency=1",
-            f"--queues={','.join(settings.queue_names)}",
-            f"--hostname={name}@{host}",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-            "--loglevel=WARNING",
-        ]
-    )
+    try:
+        celery.worker_main(
+            [
+                "--quiet",
+                "worker",
+                "--pool=threads",
+                "--concurrency=1",
+                f"--queues={','.join(settings.queue_names)}",
+                f"--hostname={name}@{host}",
+                "--without-gossip",
+                "--without-mingle",
+                "--without-heartbeat",
+                "--loglevel=WARNING",
+            ]
+        )
+    finally:
+        validator.draining.set()
+        validating.join()  # it gives its validation back, as the task does its job
 
 
 def _devices() -> tuple[str, ...]:

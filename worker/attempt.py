@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from app.errors import StorageError
 from app.lifecycle.lease import Lease, LeaseLost, held
 from app.lifecycle.settle import end
 from app.storage import Storage
-from app.tables import Checkpoint
+from app.tables import Checkpoint, DataSet
 from stillhouse.spec.reasons import REASONS
 from worker import staging, weights
 from worker.handover import PHASE, Handover, Untrustworthy
@@ -35,6 +36,8 @@ class Read:
 
     spec: dict[str, Any]
     plan: dict[str, Any] | None
+    dataset: Mapping[str, Mapping[str, Any]] | None
+    """The files of an uploaded data set; None of a built-in one."""
     checkpoints: dict[str, list[Checkpoint]]
     weights: dict[str, weights.Source]
     spent: float
@@ -113,17 +116,20 @@ class Attempt:
         self.reporter.stage("staging")
         read = insist(self._read, lost=lambda: self.beat.lost)
         limit = read.spec["resources"]["max_runtime"]
-        allowed = None if limit is None else limit - read.spent
-        watch = Watch(self.settings, self.beat, self.draining, allowed_seconds=allowed)
-        dataset = staging.builtin(self.settings, read.spec["dataset"]["id"])
+        watch = self._watch(None if limit is None else limit - read.spent)
         libraries = [each.published for each in read.weights.values() if each.published is not None]
-        for wanted in (dataset, *(weights.published(self.settings, name) for name in libraries)):
+        fetched = [weights.published(self.settings, name) for name in libraries]
+        builtin = staging.builtin(self.settings, read.spec["dataset"]["id"]) if read.dataset is None else None
+        for wanted in fetched if builtin is None else [builtin, *fetched]:
             if not wanted.is_kept:
                 ending = self._run_child(watch, staging.start_fetching(self.settings, wanted, self.scratch))
                 if ending.reason is not None:
                     return ending
                 staging.keep(wanted, self.scratch)
-        staging.stage_builtin(dataset, self.scratch)
+        if builtin is not None:
+            staging.stage_builtin(builtin, self.scratch)
+        else:
+            staging.stage_uploaded(self.storage, read.dataset or {}, self.scratch)
         weights.stage_weights(self.settings, self.storage, read.weights, self.scratch)
         resumed_from, rejected = staging.stage_checkpoints(self.storage, read.checkpoints, self.scratch)
         for sentence in rejected:
@@ -133,17 +139,24 @@ class Attempt:
         for folder in ("outbox", "bundle"):
             (self.scratch / folder).mkdir()
         child = spawn("train", folder=self.scratch, network=False)
-        ending = self._run_child(watch, child, resumed_from=resumed_from)
+        return self._with_result(self._run_child(watch, child, resumed_from=resumed_from))
+
+    def _with_result(self, ending: Ending) -> Ending:
         if ending.reason is None and self.result is None:
-            return Ending("internal", "the training process ended without a result", ending.exit)
+            return Ending("internal", "the child ended well, and without a result", ending.exit)
         return ending
+
+    def _watch(self, allowed_seconds: float | None) -> Watch:
+        return Watch(self.settings, self.beat, self.draining, allowed_seconds=allowed_seconds)
 
     def _read(self) -> Read:
         with self.database.transaction() as session:
             job = held(session, self.lease)
+            uploaded = session.get(DataSet, job.spec["dataset"]["id"])
             return Read(
                 spec=job.spec,
                 plan=job.plan,
+                dataset=None if uploaded is None else uploaded.files,
                 checkpoints=resumable(session, job.id),
                 weights=weights.sources(session, job),
                 spent=run_seconds(session, job),

@@ -158,6 +158,7 @@ def _report(
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             **settled,
             "dataset_sha256": dataset.fingerprint,
+            "stored_dataset_sha256": dataset.stored_sha256,
             "teacher_sha256": teacher.fingerprint() if teacher is not None else None,
             "sandbox": {"held": protections.held, "missing": protections.missing},
         },

@@ -18,7 +18,12 @@ from typing import Any
 from app.lifeline import die_with_parent
 from worker.sandbox import confine
 
-JOBS = {"train": "worker.train", "fetch": "worker.fetch", "pretrained": "worker.pretrained"}
+JOBS = {
+    "train": "worker.train",
+    "fetch": "worker.fetch",
+    "pretrained": "worker.pretrained",
+    "validate": "worker.validate",
+}
 
 
 class Emitter:

@@ -7,8 +7,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from app.config import Settings
+from app.errors import StorageError
 from app.storage import Storage
 from app.tables import Checkpoint
 from worker.sandbox import Child, spawn, take_back
@@ -37,6 +39,19 @@ class Fetched:
 def builtin(settings: Settings, name: str) -> Fetched:
     """A built-in data set."""
     return Fetched("fetch", name, settings.data_dir / "datasets" / name, "dataset", "dataset.json")
+
+
+def stage_uploaded(storage: Storage, files: Mapping[str, Mapping[str, Any]], scratch: Path) -> None:
+    """Put an uploaded data set's stored form into ``scratch/dataset``. Raises StorageError when it is not as stored."""
+    target = scratch / "dataset"
+    target.mkdir()
+    for name, file in files.items():
+        try:
+            fetched = storage.fetch(file["key"], target / name)
+        except OSError as error:
+            raise StorageError(f"{file['key']} cannot be read: {error.strerror}") from error
+        if fetched.sha256 != file["sha256"]:
+            raise StorageError(f"{file['key']} is damaged: its sha256 is not the one that was stored")
 
 
 def start_fetching(settings: Settings, wanted: Fetched, scratch: Path) -> Child:

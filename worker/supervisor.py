@@ -19,9 +19,13 @@ from app.lifecycle import claim
 from app.lifecycle.lease import Lease, LeaseLost, held
 from app.lifecycle.settle import end
 from app.storage import Storage
+from app.tables import Kind
 from worker.attempt import Attempt
+from worker.validation import Validation
 
 logger = logging.getLogger(__name__)
+
+ATTEMPTS: dict[Kind, type[Attempt]] = {"distillation": Attempt, "validation": Validation}
 
 
 class Supervisor:
@@ -49,7 +53,7 @@ class Supervisor:
         logger.info("claimed %s, attempt %d", lease.job_id, lease.attempt)
         try:
             with _scratch(self.settings.data_dir / "scratch" / self.worker.name, lease) as scratch:
-                Attempt(
+                ATTEMPTS[self.worker.kind](
                     self.settings, self.database, self.storage, lease=lease, scratch=scratch, draining=self.draining
                 ).run()
         except StorageError as error:

@@ -8,7 +8,6 @@ import threading
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
-from app.db import Database
 from app.lifecycle.claim import waiting
 from app.queue import RUN_NEXT, Doorbell
 from worker.supervisor import Supervisor
@@ -36,8 +35,8 @@ class Slots:
         return True
 
 
-def register(celery: Celery, supervisor: Supervisor, slots: Slots) -> None:
-    """Name the one task, and tie the worker's life to the supervisor's."""
+def register(celery: Celery, supervisor: Supervisor, slots: Slots, *, validator: Supervisor) -> None:
+    """Name the one task, and tie the worker's life to the supervisors'."""
 
     @celery.task(name=RUN_NEXT)  # type: ignore[untyped-decorator]  # celery ships no types
     def run_next(job_id: str) -> None:
@@ -47,6 +46,7 @@ def register(celery: Celery, supervisor: Supervisor, slots: Slots) -> None:
 
     def drain(**_: object) -> None:
         supervisor.draining.set()
+        validator.draining.set()
 
     def look_out(**_: object) -> None:
         bell = Doorbell(celery)
@@ -57,21 +57,36 @@ def register(celery: Celery, supervisor: Supervisor, slots: Slots) -> None:
     worker_ready.connect(look_out, weak=False)
 
 
+def validate_uploads(supervisor: Supervisor) -> threading.Thread:
+    """A thread that looks for uploads to validate until the worker is drained. It needs no bell: it looks often."""
+
+    def look() -> None:
+        while not supervisor.draining.wait(supervisor.settings.poll_seconds):
+            try:
+                while supervisor.run_next():
+                    pass
+            except Exception:
+                logger.exception("could not validate an upload")
+
+    thread = threading.Thread(target=look, name="validations", daemon=True)
+    thread.start()
+    return thread
+
+
 def _look_for_lost_messages(supervisor: Supervisor, bell: Doorbell, slots: Slots) -> None:
     """The only net for lost messages: a free worker that sees a waiting job rings its own bell."""
-    queues = supervisor.worker.queues
     while not supervisor.draining.wait(supervisor.settings.poll_seconds):
         if not slots.any_free():
             continue
         try:
-            job_id = _waiting(supervisor.database, queues)
+            job_id = _waiting(supervisor)
         except Exception:
             logger.exception("could not look for waiting jobs")
             continue
         if job_id is not None:
-            bell.ring(queues[0], job_id)
+            bell.ring(supervisor.worker.queues[0], job_id)
 
 
-def _waiting(database: Database, queues: tuple[str, ...]) -> str | None:
-    with database.reading() as session:
-        return waiting(session, queues)
+def _waiting(supervisor: Supervisor) -> str | None:
+    with supervisor.database.reading() as session:
+        return waiting(session, supervisor.worker)

@@ -54,9 +54,8 @@ class Job:
         self.settled = self._settle(plan["settled"])
         self.device = torch.device(self.settled["device"])
         self.precision = resolve(self.settled["precision"], self.device)
-        self.dataset = split_dataset(
-            store.load(Path("dataset")), validation=self.spec.dataset.validation, seed=self.spec.training.seed
-        )
+        stored = store.load(Path("dataset")).resized(self.spec.dataset.input_size)
+        self.dataset = split_dataset(stored, validation=self.spec.dataset.validation, seed=self.spec.training.seed)
         self.tracker = Tracker(self.spec, self.dataset)
 
     def _settle(self, earlier: dict[str, Any] | None) -> dict[str, Any]:

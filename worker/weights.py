@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.config import Settings
 from app.storage import Storage
-from app.tables import Artifact, Job
+from app.tables import Artifact, Job, Model
 from worker.staging import Fetched
 
 SUFFIXES = (".safetensors", ".json")
@@ -42,7 +42,7 @@ def sources(session: Session, job: Job) -> dict[str, Source]:
     return {
         role: Source(published=network["architecture"])
         if network["weights"] == "pretrained"
-        else Source(files=_student_of(session, job.project_id, network["weights"]))
+        else Source(files=_files_of(session, job.project_id, network["weights"]))
         for role, network in networks.items()
         if network.get("weights") is not None
     }
@@ -51,6 +51,16 @@ def sources(session: Session, job: Job) -> dict[str, Source]:
 def published(settings: Settings, name: str) -> Fetched:
     """A library's weights."""
     return Fetched("pretrained", name, settings.data_dir / "weights" / name, "weights", "weights.json")
+
+
+def _files_of(session: Session, project_id: str, named: str) -> tuple[tuple[str, str, str], ...]:
+    """Of an uploaded model or another job's student. Raises WeightsMissing."""
+    if not named.startswith("mdl_"):
+        return _student_of(session, project_id, named)
+    model = session.scalar(select(Model).where(Model.id == named, Model.project_id == project_id))
+    if model is None or not model.accepted:
+        raise WeightsMissing(f"the model {named} is not in this project any more; name another")
+    return tuple((Path(name).suffix, file["key"], file["sha256"]) for name, file in (model.files or {}).items())
 
 
 def _student_of(session: Session, project_id: str, job_id: str) -> tuple[tuple[str, str, str], ...]:
@@ -68,7 +78,10 @@ def _student_of(session: Session, project_id: str, job_id: str) -> tuple[tuple[s
 
 
 def stage_weights(settings: Settings, storage: Storage, found: Mapping[str, Source], scratch: Path) -> None:
-    """Put ROLE.safetensors and ROLE.json into ``scratch/weights``; what is published is kept. Raises WeightsMissing."""
+    """Put ROLE.safetensors (or ROLE.onnx) and ROLE.json into ``scratch/weights``. Raises WeightsMissing.
+
+    What is published must be kept by then (see ``published``).
+    """
     folder = scratch / "weights"
     folder.mkdir()
     for role, source in found.items():

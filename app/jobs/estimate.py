@@ -15,7 +15,7 @@ from app.jobs.weights import check_weights
 from app.tables import Job
 from stillhouse.resources import DryRun, Estimate
 from stillhouse.spec import JobSpec
-from stillhouse.spec.datasets import DATASETS
+from stillhouse.spec.datasets import DatasetFacts
 from stillhouse.spec.methods.taps import read_by
 from stillhouse.spec.review import Review
 
@@ -27,9 +27,9 @@ _LIKE_IT = 20
 
 def dry_run(session: Session, caller: Caller, spec: JobSpec) -> DryRun:
     """The spec with every default filled in, what to think about, and what it would take. Raises Invalid."""
-    found = checked(spec)
+    found, dataset = checked(session, caller, spec)
     check_weights(session, caller, spec)
-    complete = spec.complete()
+    complete = spec.complete(classes=len(dataset.classes))
     seconds = _seconds(session, caller, complete)
     warnings = list(found.warnings)
     if seconds is None:
@@ -39,7 +39,7 @@ def dry_run(session: Session, caller: Caller, spec: JobSpec) -> DryRun:
     return DryRun(
         spec=complete,
         warnings=warnings,
-        estimate=_estimate(complete, found, seconds),
+        estimate=_estimate(dataset, found, seconds),
         feature_points={
             "student": read_by(complete.imitations, "student", found.student),
             "teacher": read_by(complete.imitations, "teacher", found.teacher),
@@ -48,14 +48,13 @@ def dry_run(session: Session, caller: Caller, spec: JobSpec) -> DryRun:
     )
 
 
-def _estimate(spec: JobSpec, found: Review, seconds: float | None) -> Estimate:
+def _estimate(dataset: DatasetFacts, found: Review, seconds: float | None) -> Estimate:
     assert found.student is not None
-    dataset = DATASETS[spec.dataset.id]
-    images = (dataset.train + (dataset.test or 0)) * prod(dataset.shape)
     teacher, student = found.teacher.parameters if found.teacher else 0, found.student.parameters
     memory = None
     if teacher is not None and student is not None:
-        memory = images + max(teacher * _TRAINED_BYTES, teacher * _FROZEN_BYTES + student * _TRAINED_BYTES)
+        memory = max(teacher * _TRAINED_BYTES, teacher * _FROZEN_BYTES + student * _TRAINED_BYTES)
+        memory += dataset.images * prod(dataset.shape)
     return Estimate(
         teacher_parameters=found.teacher.parameters if found.teacher else None,
         student_parameters=found.student.parameters,
@@ -71,7 +70,7 @@ def _seconds(session: Session, caller: Caller, spec: JobSpec) -> float | None:
     wanted = spec.model_dump(mode="json")
     newest = (
         select(Job.spec, Job.run_seconds)
-        .where(Job.project_id == caller.project_id, Job.status == "succeeded")
+        .where(Job.project_id == caller.project_id, Job.kind == "distillation", Job.status == "succeeded")
         .order_by(Job.id.desc())
         .limit(200)
     )

@@ -37,7 +37,7 @@ def find(
     session: Session, caller: Caller, filters: Filters, *, limit: int, cursor: str | None
 ) -> tuple[list[Job], str | None]:
     """A page of jobs, newest first, and the cursor of the next. Raises Invalid for a cursor of other filters."""
-    statement = _filtered(select(Job).where(Job.project_id == caller.project_id), filters)
+    statement = _filtered(select(Job).where(Job.project_id == caller.project_id, Job.kind == "distillation"), filters)
     if cursor is not None:
         statement = statement.where(Job.id < _decode(cursor, filters))
     rows = list(session.scalars(statement.order_by(Job.id.desc()).limit(limit + 1)))

@@ -19,8 +19,11 @@ from app.ids import new_id
 from app.jobs.weights import check_weights
 from app.lifecycle import events
 from app.lifecycle.moves import lock
-from app.tables import IdempotencyKey, Job, JobLabel
+from app.lifecycle.validation import state_of
+from app.tables import DataSet, IdempotencyKey, Job, JobLabel
+from stillhouse.resources import FieldError
 from stillhouse.spec import JobSpec
+from stillhouse.spec.datasets import DATASETS, DatasetFacts
 from stillhouse.spec.reasons import TERMINAL
 from stillhouse.spec.review import Review, review
 
@@ -33,13 +36,38 @@ class Created:
     replayed: bool
 
 
-def checked(spec: JobSpec) -> Review:
-    """The review of a spec that fits together. Raises Invalid with pointers otherwise."""
-    found = review(spec)
+def checked(session: Session, caller: Caller, spec: JobSpec) -> tuple[Review, DatasetFacts]:
+    """The review of a spec that fits together, and its data set. Raises Invalid with pointers otherwise."""
+    uploaded = _uploaded(session, caller, spec.dataset.id)
+    found = review(spec, uploaded)
     if found.errors:
         detail = "; ".join(f"{error.pointer}: {error.message}" for error in found.errors[:5])
         raise Invalid(detail, errors=found.errors)
-    return found
+    return found, (uploaded or DATASETS[spec.dataset.id]).resized(spec.dataset.input_size)
+
+
+def _uploaded(session: Session, caller: Caller, dataset_id: str) -> DatasetFacts | None:
+    """What is known of an uploaded data set of the project. Raises Invalid when it is not (yet) there to be used."""
+    if not dataset_id.startswith("ds_"):
+        return None
+    row = session.scalar(select(DataSet).where(DataSet.id == dataset_id, DataSet.project_id == caller.project_id))
+    facts = row.facts if row is not None else None
+    if row is None or facts is None:
+        state = "there is no such data set"
+        if row is not None:
+            state = f"it is {state_of(row, session.get(Job, row.job_id))}, and a job needs one that is ready"
+        message = f"{dataset_id}: {state}"
+        raise Invalid(message, errors=[FieldError(pointer="/dataset/id", code="not_usable", message=message)])
+    channels, height, width = facts["shape"]
+    return DatasetFacts(
+        name=dataset_id,
+        classes=tuple(facts["classes"]),
+        shape=(channels, height, width),
+        train=facts["splits"]["train"],
+        test=facts["splits"].get("test"),
+        validation=facts["splits"].get("validation"),
+        smallest_class=facts["smallest_class"],
+    )
 
 
 def create(session: Session, given: Services, caller: Caller, spec: JobSpec, *, idempotency_key: str | None) -> Created:
@@ -47,9 +75,9 @@ def create(session: Session, given: Services, caller: Caller, spec: JobSpec, *, 
     asked = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
 
     def insert() -> Job:
-        checked(spec)
+        _, dataset = checked(session, caller, spec)
         check_weights(session, caller, spec)
-        return _insert(session, caller, spec.complete(), retry_of=None)
+        return _insert(session, caller, spec.complete(classes=len(dataset.classes)), retry_of=None)
 
     return _once(session, given, caller, insert, asked=asked, idempotency_key=idempotency_key)
 
@@ -61,7 +89,10 @@ def retry(session: Session, given: Services, caller: Caller, job_id: str, *, ide
         old = get_locked(session, caller, job_id)
         if old.status not in TERMINAL:
             raise Conflict(f"the job is {old.status}; it can be retried once it has ended", code="invalid_state")
-        return _insert(session, caller, JobSpec.model_validate(old.spec), retry_of=old.id)
+        spec = JobSpec.model_validate(old.spec)
+        checked(session, caller, spec)  # its data set, or its weights, may be gone
+        check_weights(session, caller, spec)
+        return _insert(session, caller, spec, retry_of=old.id)
 
     return _once(session, given, caller, insert, asked=f"retry {job_id}", idempotency_key=idempotency_key)
 
@@ -141,7 +172,9 @@ def _insert(session: Session, caller: Caller, spec: JobSpec, *, retry_of: str | 
 
 def get(session: Session, caller: Caller, job_id: str) -> Job:
     """A job of the caller's project. Raises NotFound, also for another project's."""
-    job = session.scalar(select(Job).where(Job.id == job_id, Job.project_id == caller.project_id))
+    job = session.scalar(
+        select(Job).where(Job.id == job_id, Job.project_id == caller.project_id, Job.kind == "distillation")
+    )
     if job is None:
         raise NotFound(f"no job {job_id}")
     return job

@@ -1,4 +1,4 @@
-"""Whether the weights a spec names can be had: another job's student, of the same project and the same architecture."""
+"""Whether the weights a spec names can be had: a model or another job's student, of this project and architecture."""
 
 from __future__ import annotations
 
@@ -10,29 +10,46 @@ from sqlalchemy.orm import Session
 
 from app.auth import Caller
 from app.errors import Invalid
-from app.tables import Job
+from app.tables import Job, Model
 from stillhouse.resources import FieldError
 from stillhouse.spec import JobSpec
 
 
 def check_weights(session: Session, caller: Caller, spec: JobSpec) -> None:
     """Raises Invalid with pointers."""
+    given = spec.model_dump(mode="json")
+    networks = {"/student": given["student"]}
+    if isinstance(given["teacher"], list):
+        networks |= {f"/teacher/{index}": each for index, each in enumerate(given["teacher"])}
+    elif given["teacher"] is not None:
+        networks["/teacher"] = given["teacher"]
     errors = []
-    for role in ("teacher", "student"):
-        network = spec.model_dump(mode="json")[role]
-        named = network["weights"] if network is not None else None
+    for pointer, network in networks.items():
+        named = network["weights"]
         if named is not None and named != "pretrained":
-            problem = _problem(session, caller, named, network)
+            check = _model_problem if named.startswith("mdl_") else _job_problem
+            problem = check(session, caller, named, network)
             if problem is not None:
-                errors.append(FieldError(pointer=f"/{role}/weights", code="does_not_fit", message=problem))
+                errors.append(FieldError(pointer=f"{pointer}/weights", code="does_not_fit", message=problem))
     if errors:
         raise Invalid("; ".join(f"{error.pointer}: {error.message}" for error in errors), errors=errors)
 
 
-def _problem(session: Session, caller: Caller, named: str, network: Mapping[str, Any]) -> str | None:
-    if named.startswith("mdl_"):
+def _model_problem(session: Session, caller: Caller, named: str, network: Mapping[str, Any]) -> str | None:
+    model = session.scalar(select(Model).where(Model.id == named, Model.project_id == caller.project_id))
+    if model is None:
         return f"there is no model {named} in this project; see /v1/models"
-    job = session.scalar(select(Job).where(Job.id == named, Job.project_id == caller.project_id))
+    if not model.accepted or model.facts is None:
+        return f"the model {named} is not ready; see what /v1/models/{named} says of it"
+    if model.facts["architecture"] != network.get("architecture"):
+        return f"the model {named} is {model.facts['architecture']}; give this network the same architecture"
+    return None
+
+
+def _job_problem(session: Session, caller: Caller, named: str, network: Mapping[str, Any]) -> str | None:
+    job = session.scalar(
+        select(Job).where(Job.id == named, Job.project_id == caller.project_id, Job.kind == "distillation")
+    )
     if job is None:
         return f"there is no job {named} in this project; see /v1/jobs"
     if job.status != "succeeded":

@@ -14,7 +14,7 @@ from app.db import now
 from app.lifecycle import events
 from app.lifecycle.lease import Lease
 from app.lifecycle.moves import move
-from app.tables import Attempt, Job
+from app.tables import Attempt, Job, Kind
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,18 @@ class Worker:
     host: str
     devices: tuple[str, ...]
     queues: tuple[str, ...]
+    kind: Kind = "distillation"
+    """What it takes: a person who uploads shall not wait for a training, so validations have a slot of their own."""
 
 
-def _eligible(queues: Sequence[str], moment: datetime) -> ColumnElement[bool]:
+def _eligible(queues: Sequence[str], kind: Kind, moment: datetime) -> ColumnElement[bool]:
     due = or_(Job.not_before.is_(None), Job.not_before <= moment)
-    return (Job.status == "queued") & Job.queue.in_(queues) & due
+    return (Job.kind == kind) & (Job.status == "queued") & Job.queue.in_(queues) & due
 
 
-def waiting(session: Session, queues: Sequence[str]) -> str | None:
+def waiting(session: Session, worker: Worker) -> str | None:
     """The id of a job that could be claimed now, if there is one."""
-    return session.scalar(select(Job.id).where(_eligible(queues, now(session))).limit(1))
+    return session.scalar(select(Job.id).where(_eligible(worker.queues, worker.kind, now(session))).limit(1))
 
 
 def claim(session: Session, worker: Worker, *, lease_seconds: float) -> Lease | None:
@@ -42,7 +44,7 @@ def claim(session: Session, worker: Worker, *, lease_seconds: float) -> Lease | 
     moment = now(session)
     best = (
         select(Job.id)
-        .where(_eligible(worker.queues, moment))
+        .where(_eligible(worker.queues, worker.kind, moment))
         .order_by(Job.priority.desc(), Job.created_at, Job.id)
         .limit(1)
         .with_for_update(skip_locked=True)

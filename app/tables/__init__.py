@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.tables.accounts import ApiKey, Project
+from app.tables.assets import DataSet, Model, Upload, Validated
 from app.tables.base import Base
 from app.tables.jobs import (
     Artifact,
@@ -12,6 +13,7 @@ from app.tables.jobs import (
     IdempotencyKey,
     Job,
     JobLabel,
+    Kind,
     LogChunk,
     MetricPoint,
 )
@@ -22,11 +24,16 @@ __all__ = [
     "Attempt",
     "Base",
     "Checkpoint",
+    "DataSet",
     "Event",
     "IdempotencyKey",
     "Job",
     "JobLabel",
+    "Kind",
     "LogChunk",
     "MetricPoint",
+    "Model",
     "Project",
+    "Upload",
+    "Validated",
 ]

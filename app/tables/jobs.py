@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
@@ -12,6 +12,7 @@ from app.tables.base import Base
 from stillhouse.spec import Status
 
 JOB = "jobs.id"
+Kind = Literal["distillation", "validation"]
 
 
 class Job(Base):
@@ -19,12 +20,14 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index("ix_jobs_claim", "status", "queue", "priority", "created_at"),
+        Index("ix_jobs_claim", "kind", "status", "queue", "priority", "created_at"),
         Index("ix_jobs_project_list", "project_id", "created_at", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    kind: Mapped[Kind] = mapped_column(String(16), default="distillation", server_default="distillation")
+    """A validation has no page of its own: people see it as the state of their data set or model."""
     name: Mapped[str] = mapped_column(String(128))
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     queue: Mapped[str] = mapped_column(String(64))

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from stillhouse.cli import exits, server, specfile, tables
+from stillhouse.cli.assets import datasets, models
 from stillhouse.cli.keys import keys
 from stillhouse.cli.output import Json, err, out, print_json
 from stillhouse.cli.watch import watch as follow
@@ -29,6 +30,8 @@ cli = typer.Typer(
     rich_markup_mode="markdown",
 )
 cli.add_typer(keys, name="keys")
+cli.add_typer(datasets, name="datasets")
+cli.add_typer(models, name="models")
 server.install(cli)
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="job_…")]

@@ -14,13 +14,14 @@ from stillhouse.client import calls
 from stillhouse.client.calls import Call, Kind
 from stillhouse.client.config import CONNECT_ATTEMPTS, TIMEOUT_SECONDS, endpoint, pause_before
 from stillhouse.client.errors import ConnectionFailed, raise_for
+from stillhouse.client.upload import AsyncUploads
 from stillhouse.resources import Artifact, CatalogEntry, DryRun, Event, Job, Metrics
 from stillhouse.spec import JobSpec
 
 Answer = TypeVar("Answer")
 
 
-class AsyncClient:
+class AsyncClient(AsyncUploads):
     """Talks to one Stillhouse server; see ``Client`` for what the methods do."""
 
     def __init__(
@@ -45,9 +46,7 @@ class AsyncClient:
         for attempt in range(CONNECT_ATTEMPTS):
             last = attempt == CONNECT_ATTEMPTS - 1
             try:
-                response = await self._http.request(
-                    call.method, call.path, params=call.params, json=call.json, headers=dict(call.headers)
-                )
+                response = await self._http.request(call.method, call.path, **call.arguments())
             except httpx.TransportError as error:
                 if last or not call.repeatable:
                     raise ConnectionFailed(f"no answer from {self.url}: {error}; is the server running?") from error

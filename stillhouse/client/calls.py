@@ -41,9 +41,14 @@ class Call(Generic[Answer]):
     parse: Callable[[httpx.Response], Answer]
     params: Mapping[str, Any] = field(default_factory=dict)
     json: Any = None
+    content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = True
     """Whether it may be sent again when no answer came."""
+
+    def arguments(self) -> dict[str, Any]:
+        """What httpx takes beside method and path."""
+        return {"params": self.params, "json": self.json, "content": self.content, "headers": dict(self.headers)}
 
 
 def _id(given: str) -> str:
@@ -54,13 +59,14 @@ def _id(given: str) -> str:
     return quote(given, safe="")
 
 
-def _into(model: Any) -> Callable[[httpx.Response], Any]:
+def into(model: Any) -> Callable[[httpx.Response], Any]:
     adapter: TypeAdapter[Any] = TypeAdapter(model)
     return lambda response: adapter.validate_json(response.content)
 
 
-def _nothing(_response: httpx.Response) -> None:
-    return None
+def nothing(_response: httpx.Response) -> None:
+    """Reads an answer that has no body."""
+    return
 
 
 def _payload(spec: JobSpec | Mapping[str, Any]) -> Any:
@@ -70,40 +76,40 @@ def _payload(spec: JobSpec | Mapping[str, Any]) -> Any:
 def submit(spec: JobSpec | Mapping[str, Any], idempotency_key: str | None) -> Call[Job]:
     """A key always goes along, so a lost answer never makes a second job."""
     key = {"Idempotency-Key": idempotency_key or str(ULID())}
-    return Call("POST", "/v1/jobs", _into(Job), json=_payload(spec), headers=key)
+    return Call("POST", "/v1/jobs", into(Job), json=_payload(spec), headers=key)
 
 
 def dry_run(spec: JobSpec | Mapping[str, Any]) -> Call[DryRun]:
-    return Call("POST", "/v1/jobs", _into(DryRun), params={"dry_run": "true"}, json=_payload(spec))
+    return Call("POST", "/v1/jobs", into(DryRun), params={"dry_run": "true"}, json=_payload(spec))
 
 
 def list_jobs(filters: Mapping[str, Any], cursor: str | None) -> Call[Page[Job]]:
     given = {name: value for name, value in filters.items() if value not in (None, [], ())}
     metadata = given.pop("metadata", {})
     given |= {f"metadata[{key}]": value for key, value in metadata.items()}
-    return Call("GET", "/v1/jobs", _into(Page[Job]), params=given | ({"cursor": cursor} if cursor else {}))
+    return Call("GET", "/v1/jobs", into(Page[Job]), params=given | ({"cursor": cursor} if cursor else {}))
 
 
 def get(job_id: str) -> Call[Job]:
-    return Call("GET", f"/v1/jobs/{_id(job_id)}", _into(Job))
+    return Call("GET", f"/v1/jobs/{_id(job_id)}", into(Job))
 
 
 def steer(job_id: str, action: Literal["cancel", "pause", "resume"]) -> Call[Job]:
-    return Call("POST", f"/v1/jobs/{_id(job_id)}/{action}", _into(Job))
+    return Call("POST", f"/v1/jobs/{_id(job_id)}/{action}", into(Job))
 
 
 def retry(job_id: str) -> Call[Job]:
     """A key goes along, as in ``submit``."""
-    return Call("POST", f"/v1/jobs/{_id(job_id)}/retry", _into(Job), headers={"Idempotency-Key": str(ULID())})
+    return Call("POST", f"/v1/jobs/{_id(job_id)}/retry", into(Job), headers={"Idempotency-Key": str(ULID())})
 
 
 def delete(job_id: str) -> Call[None]:
-    return Call("DELETE", f"/v1/jobs/{_id(job_id)}", _nothing, repeatable=False)
+    return Call("DELETE", f"/v1/jobs/{_id(job_id)}", nothing, repeatable=False)
 
 
 def events(job_id: str, after_seq: int, limit: int) -> Call[Page[Event]]:
     params = {"after_seq": after_seq, "limit": limit}
-    return Call("GET", events_path(job_id), _into(Page[Event]), params=params)
+    return Call("GET", events_path(job_id), into(Page[Event]), params=params)
 
 
 def events_path(job_id: str) -> str:
@@ -113,7 +119,7 @@ def events_path(job_id: str) -> str:
 
 def metrics(job_id: str, names: Sequence[str], max_points: int) -> Call[Metrics]:
     params = {"max_points": max_points, **({"names": list(names)} if names else {})}
-    return Call("GET", f"/v1/jobs/{_id(job_id)}/metrics", _into(Metrics), params=params)
+    return Call("GET", f"/v1/jobs/{_id(job_id)}/metrics", into(Metrics), params=params)
 
 
 def logs(job_id: str, offset: int) -> Call[tuple[str, int]]:
@@ -124,29 +130,29 @@ def logs(job_id: str, offset: int) -> Call[tuple[str, int]]:
 
 
 def attempts(job_id: str) -> Call[Page[Attempt]]:
-    return Call("GET", f"/v1/jobs/{_id(job_id)}/attempts", _into(Page[Attempt]))
+    return Call("GET", f"/v1/jobs/{_id(job_id)}/attempts", into(Page[Attempt]))
 
 
 def checkpoints(job_id: str) -> Call[Page[Checkpoint]]:
-    return Call("GET", f"/v1/jobs/{_id(job_id)}/checkpoints", _into(Page[Checkpoint]))
+    return Call("GET", f"/v1/jobs/{_id(job_id)}/checkpoints", into(Page[Checkpoint]))
 
 
 def artifacts(job_id: str) -> Call[Page[Artifact]]:
-    return Call("GET", f"/v1/jobs/{_id(job_id)}/artifacts", _into(Page[Artifact]))
+    return Call("GET", f"/v1/jobs/{_id(job_id)}/artifacts", into(Page[Artifact]))
 
 
 def catalog(kind: Kind) -> Call[Page[CatalogEntry]]:
-    return Call("GET", f"/v1/catalog/{kind}", _into(Page[CatalogEntry]))
+    return Call("GET", f"/v1/catalog/{kind}", into(Page[CatalogEntry]))
 
 
 def create_key(name: str, scopes: Sequence[str]) -> Call[NewApiKey]:
     body = {"name": name, "scopes": list(scopes)}
-    return Call("POST", "/v1/api-keys", _into(NewApiKey), json=body, repeatable=False)
+    return Call("POST", "/v1/api-keys", into(NewApiKey), json=body, repeatable=False)
 
 
 def list_keys() -> Call[Page[ApiKey]]:
-    return Call("GET", "/v1/api-keys", _into(Page[ApiKey]))
+    return Call("GET", "/v1/api-keys", into(Page[ApiKey]))
 
 
 def revoke_key(key_id: str) -> Call[None]:
-    return Call("DELETE", f"/v1/api-keys/{_id(key_id)}", _nothing)
+    return Call("DELETE", f"/v1/api-keys/{_id(key_id)}", nothing)

@@ -16,6 +16,7 @@ from stillhouse.client.calls import Call, Kind
 from stillhouse.client.config import CONNECT_ATTEMPTS, TIMEOUT_SECONDS, endpoint, pause_before
 from stillhouse.client.download import check_manifest, fetch, plain_name
 from stillhouse.client.errors import ConnectionFailed, raise_for
+from stillhouse.client.upload import Uploads
 from stillhouse.resources import (
     ApiKey,
     Artifact,
@@ -33,7 +34,7 @@ from stillhouse.spec import JobSpec
 Answer = TypeVar("Answer")
 
 
-class Client:
+class Client(Uploads):
     """Talks to one Stillhouse server.
 
     ``url`` and ``key`` come from the arguments, else from STILLHOUSE_URL and STILLHOUSE_API_KEY, else from the
@@ -66,9 +67,7 @@ class Client:
         for attempt in range(CONNECT_ATTEMPTS):
             last = attempt == CONNECT_ATTEMPTS - 1
             try:
-                response = self._http.request(
-                    call.method, call.path, params=call.params, json=call.json, headers=dict(call.headers)
-                )
+                response = self._http.request(call.method, call.path, **call.arguments())
             except httpx.TransportError as error:
                 if last or not call.repeatable:
                     raise ConnectionFailed(f"no answer from {self.url}: {error}; is the server running?") from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from stillhouse.resources import FieldError
 from stillhouse.spec.catalog import Footprint
-from stillhouse.spec.datasets import DATASETS, BuiltinDataset
+from stillhouse.spec.datasets import DATASETS, DatasetFacts
 from stillhouse.spec.footprints import close, footprint
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.methods.fitness import examine
@@ -31,13 +31,18 @@ class Review:
         self.errors.append(FieldError(pointer=pointer, code="does_not_fit", message=message))
 
 
-def review(spec: JobSpec) -> Review:
-    """Check ``spec`` across its fields."""
+def review(spec: JobSpec, uploaded: DatasetFacts | None = None) -> Review:
+    """Check ``spec`` across its fields; ``uploaded`` is the data set that it names, where that is no built-in one."""
     found = Review()
-    dataset = DATASETS.get(spec.dataset.id)
-    if dataset is None:
+    published = uploaded or DATASETS.get(spec.dataset.id)
+    if published is None:
         found.refuse("/dataset/id", f"no data set is called {spec.dataset.id!r}{close(spec.dataset.id, DATASETS)}")
         return found
+    dataset = published.resized(spec.dataset.input_size)
+    if dataset != published and min(dataset.shape[1:]) > min(published.shape[1:]):
+        found.warnings.append(
+            f"input_size {spec.dataset.input_size} enlarges images of {'x'.join(map(str, published.shape[1:]))}"
+        )
     _check_split(spec, dataset, found)
     found.student = _footprint("/student", spec.student, dataset, found)
     found.teacher = _teachers(spec, dataset, found)
@@ -54,7 +59,7 @@ def review(spec: JobSpec) -> Review:
     return found
 
 
-def _teachers(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> Footprint | None:
+def _teachers(spec: JobSpec, dataset: DatasetFacts, found: Review) -> Footprint | None:
     """Of several, what they cost together."""
     listed = isinstance(spec.teacher, list)
     each = [
@@ -75,14 +80,21 @@ def _sum(counts: Sequence[int | None]) -> int | None:
     return sum(told) if len(told) == len(counts) else None
 
 
-def _check_split(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> None:
+def _check_split(spec: JobSpec, dataset: DatasetFacts, found: Review) -> None:
     images = dataset.train if dataset.test is not None else round(dataset.train * (1 - _TEST_FRACTION))
     fraction, classes = spec.dataset.validation, len(dataset.classes)
     if fraction == 0:
         found.warnings.append("validation is 0: no epoch is selected, the last one is served")
         return
+    if dataset.validation is not None:
+        found.warnings.append("the data set brings its own validation split, so no fraction of train is held out")
+        return
     held_out = images * fraction
-    if held_out < classes or images - held_out < classes:
+    rarest = dataset.smallest_class
+    if rarest is not None and not 0 < round(rarest * fraction) < rarest:
+        message = f"a fraction of {fraction} takes {round(rarest * fraction)} of the {rarest} images of a class"
+        found.refuse("/dataset/validation", message)
+    elif held_out < classes or images - held_out < classes:
         message = f"a fraction of {fraction} of {images} images leaves a class of {classes} without an image in a split"
         found.refuse("/dataset/validation", message)
     elif images - held_out < spec.training.batch_size:
@@ -101,7 +113,7 @@ def _check_schedule(whose: str, training: Training, found: Review) -> None:
         found.warnings.append(said)
 
 
-def _check_methods(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> None:
+def _check_methods(spec: JobSpec, dataset: DatasetFacts, found: Review) -> None:
     for index, method in enumerate(spec.imitations):
         pointer = f"/method/{index}" if isinstance(spec.method, list) else "/method"
         fitness = examine(method, classes=len(dataset.classes), images=dataset.train)
@@ -113,7 +125,7 @@ def _check_methods(spec: JobSpec, dataset: BuiltinDataset, found: Review) -> Non
             found.refuse(f"{pointer}/name", f"{message}; name one teacher, or use a method on logits such as kd")
 
 
-def _footprint(pointer: str, network: Network, dataset: BuiltinDataset, found: Review) -> Footprint | None:
+def _footprint(pointer: str, network: Network, dataset: DatasetFacts, found: Review) -> Footprint | None:
     traced = footprint(network, shape=dataset.shape, classes=len(dataset.classes))
     for place, message in traced.refusals:
         found.refuse(f"{pointer}{place}", message)

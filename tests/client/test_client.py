@@ -250,7 +250,8 @@ def test_the_server_of_this_machine_is_found(tmp_path: Path, monkeypatch: pytest
 def test_the_async_client_speaks_the_same(connect: Connect) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/events"):
-            frame = f"id: 1\nevent: x\ndata: {json.dumps(event(1, terminal=True))}\n\n"
+            frame = f"id: 1\nevent: x\ndata: {json.dumps(event(1))}\n\n: ping\n\n"
+            frame += f"id: 2\nevent: x\ndata: {json.dumps(event(2, terminal=True))}\n\n"
             return httpx.Response(200, text=frame, headers={"Content-Type": "text/event-stream"})
         return httpx.Response(200, json={**JOB, "status": "succeeded", "terminal": True})
 

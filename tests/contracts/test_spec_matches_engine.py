@@ -25,6 +25,7 @@ from worker.engine.architectures import ARCHITECTURES, LIBRARIES, find
 from worker.engine.architectures.layers import build_layers
 from worker.engine.augment import AUGMENTATIONS
 from worker.engine.data.builtin import BUILTIN
+from worker.engine.data.torchvision_sets import SETS
 from worker.engine.errors import EngineError
 from worker.engine.evaluate import count_flops
 from worker.engine.methods import METHODS
@@ -104,6 +105,9 @@ def test_figures_that_are_not_listed_are_null() -> None:
 
 def test_built_in_data_sets_are_as_described() -> None:
     assert set(DATASETS) == set(BUILTIN)
+    for name, known in SETS.items():
+        assert (known.mean, known.std) == (DATASETS[name].mean, DATASETS[name].std)
+        assert not known.classes or known.classes == DATASETS[name].classes
     found = BUILTIN["digits"](None, FILE)
     promised = DATASETS["digits"]
     assert (found.classes, found.mean, found.std) == (promised.classes, promised.mean, promised.std)

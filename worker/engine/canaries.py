@@ -62,7 +62,7 @@ def _probe(run: Run) -> list[tuple[str, float, float]]:
     some = slice(0, min(_PROBE_SAMPLES, len(run.train)))
     samples = torch.arange(len(run.train), device=run.device)[some]
     batch = Batch(run.train.labels[some], samples, run.epoch, run.recipe.seed)
-    images = method.view(run.train.images[some].float().div_(255), batch)
+    images = method.view(run.train.batch(samples).float().div_(255), batch)
     cuda = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         outputs = student(images)
@@ -93,7 +93,7 @@ def _check_teacher(run: Run) -> None:
     step = max(1, len(run.train) // count)
     some = torch.arange(0, step * count, step, device=run.device)
     labels = run.train.labels[some]
-    logits = run.teacher.outputs(run.train.images[some].float().div_(255)).logits
+    logits = run.teacher.outputs(run.train.batch(some).float().div_(255)).logits
     accuracy = float((logits.argmax(dim=1) == labels).float().mean())
     chance = float(torch.bincount(labels).max()) / count
     needed = chance + 3 * math.sqrt(chance * (1 - chance) / count)

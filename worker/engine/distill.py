@@ -54,7 +54,7 @@ def _step(run: Run, samples: Tensor) -> None:
     for group in run.optimizer.param_groups:
         group["lr"] = recipe.optimizer["lr"] * recipe.schedule.factor(run.global_step / run.steps, recipe.epochs)
     batch = Batch(run.train.labels[samples], samples, run.epoch, recipe.seed)
-    views = augment(run.train.images[samples], samples, name=recipe.augmentation, seed=recipe.seed, epoch=run.epoch)
+    views = augment(run.train.batch(samples), samples, name=recipe.augmentation, seed=recipe.seed, epoch=run.epoch)
     images = run.method.view(views.float().div_(255), batch)  # [B, C, H, W] in 0 to 1
     images = images.contiguous(memory_format=torch.channels_last)
     with recipe.precision.autocast(run.device):

@@ -5,6 +5,7 @@ EngineError
 ├── TeacherMismatch      teacher_mismatch
 ├── ArchitectureError    bad_architecture
 ├── EmptySplit           bad_dataset
+├── UnusableUpload       bad_dataset: told in the report of a validation, never the end of a job
 ├── PrecisionUnavailable unsupported_precision
 ├── MethodRefused        method_refused
 ├── WeightsRefused       bad_weights
@@ -44,6 +45,12 @@ class ArchitectureError(EngineError):
 
 class EmptySplit(EngineError):
     """A fraction that leaves a split, or a class of it, empty."""
+
+    reason = "bad_dataset"
+
+
+class UnusableUpload(EngineError):
+    """A file from outside that nothing can be made of."""
 
     reason = "bad_dataset"
 

@@ -43,7 +43,9 @@ def evaluate(network: Network | Ensemble, images: ImageSet) -> Evaluation:
     batches = zip(torch.split(images.images, _BATCH), torch.split(images.labels, _BATCH), strict=True)
     predictions, losses, among_five = [], [], []
     for batch, labels in batches:
-        logits = network(batch.float().div_(255).contiguous(memory_format=torch.channels_last)).logits.float()
+        logits = network(
+            batch.to(labels.device).float().div_(255).contiguous(memory_format=torch.channels_last)
+        ).logits.float()
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
         predictions.append(best[:, 0])
         among_five.append((best == labels[:, None]).any(dim=1))

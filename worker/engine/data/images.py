@@ -1,12 +1,22 @@
-"""Images as the engine keeps them: uint8 in memory, as they are."""
+"""Images as the engine keeps them: uint8 in memory, or mapped from a file where they are many."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
-from dataclasses import dataclass
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+MAPPED_FROM = 64 * 2**20
+"""Bytes of images from which on a new set is put into a file that the kernel may take out of memory again."""
+_CHUNK = 8 * 2**20
+_MADV_RANDOM = 1
 
 
 @dataclass(frozen=True)
@@ -14,7 +24,7 @@ class ImageSet:
     """One split."""
 
     images: Tensor
-    """uint8 [N, C, H, W]."""
+    """uint8 [N, C, H, W]; on the labels' device, or on the host where they are too many for that."""
     labels: Tensor
     """int64 [N]."""
 
@@ -22,17 +32,47 @@ class ImageSet:
         return len(self.labels)
 
     def to(self, device: torch.device) -> ImageSet:
-        """The same on another device."""
+        """The same on another device; images that do not fit there stay on the host, and go over batch by batch."""
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if self.images.nbytes > free // 2:
+                return ImageSet(self.images, self.labels.to(device))
         return ImageSet(self.images.to(device), self.labels.to(device))
+
+    def batch(self, samples: Tensor) -> Tensor:
+        """The images of ``samples`` (int64 [B]), on the labels' device."""
+        return self.images[samples.to(self.images.device)].to(self.labels.device)
 
     def take(self, indices: Tensor) -> ImageSet:
         """The samples of ``indices`` (int64 [M]), in that order."""
-        return ImageSet(self.images[indices], self.labels[indices])
+        if len(indices) * self.images[:1].nbytes < MAPPED_FROM or self.images.device.type != "cpu":
+            return ImageSet(self.images[indices], self.labels[indices])
+        pieces = (self.images[indices[piece]] for piece in _pieces(len(indices), self.images[:1].nbytes))
+        return ImageSet(mapped((len(indices), *self.images.shape[1:]), pieces), self.labels[indices])
+
+    def resized(self, side: int) -> ImageSet:
+        """Short side to ``side`` (bilinear, antialiased), then the centre cut out."""
+        count, channels, height, width = self.images.shape
+        if (height, width) == (side, side) or not count:
+            return self
+        scale = side / min(height, width)
+        size = [max(side, round(height * scale)), max(side, round(width * scale))]
+        top, left = (size[0] - side) // 2, (size[1] - side) // 2
+        shape = (count, channels, side, side)
+
+        def pieces() -> Iterator[Tensor]:
+            for piece in _pieces(count, 4 * channels * max(height * width, size[0] * size[1])):
+                whole = F.interpolate(self.images[piece].float(), size=size, mode="bilinear", antialias=True)
+                cut = whole[..., top : top + side, left : left + side]
+                yield cut.round().clamp(0, 255).to(torch.uint8)
+
+        large = torch.Size(shape).numel() >= MAPPED_FROM
+        return ImageSet(mapped(shape, pieces()) if large else torch.cat(list(pieces())), self.labels)
 
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A data set as published: its test split may be missing."""
+    """A data set as published or uploaded: validation and test may be missing."""
 
     name: str
     classes: tuple[str, ...]
@@ -40,6 +80,22 @@ class RawDataset:
     std: tuple[float, ...]
     train: ImageSet
     test: ImageSet | None
+    validation: ImageSet | None = None
+    sha256: str = ""
+    """Of what is stored, where it is."""
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the bytes of every split's images and labels."""
+        return fingerprint(self.train, self.validation, self.test)
+
+    def resized(self, side: int | None) -> RawDataset:
+        """The same with images of ``side`` by ``side``; None leaves them as they are."""
+        if side is None:
+            return self
+        test = self.test.resized(side) if self.test is not None else None
+        validation = self.validation.resized(side) if self.validation is not None else None
+        return replace(self, train=self.train.resized(side), test=test, validation=validation)
 
 
 @dataclass(frozen=True)
@@ -53,13 +109,44 @@ class Dataset:
     train: ImageSet
     validation: ImageSet | None
     test: ImageSet
+    stored_sha256: str = ""
+    """Of the stored set that the splits were drawn from, before any resizing."""
 
     @property
     def fingerprint(self) -> str:
         """sha256 over the bytes of every split's images and labels."""
-        digest = hashlib.sha256()
-        for split in (self.train, self.validation, self.test):
-            if split is not None:
-                digest.update(split.images.cpu().contiguous().numpy().tobytes())
-                digest.update(split.labels.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint(self.train, self.validation, self.test)
+
+
+def fingerprint(*splits: ImageSet | None) -> str:
+    """sha256 over the bytes of every split's images and labels, read piece by piece."""
+    digest = hashlib.sha256()
+    for split in splits:
+        if split is not None:
+            for piece in _pieces(len(split), split.images[:1].nbytes):
+                digest.update(split.images[piece].cpu().contiguous().numpy().data)
+            digest.update(split.labels.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def mapped(shape: tuple[int, ...], pieces: Iterable[Tensor]) -> Tensor:
+    """The pieces as one uint8 tensor, in a file without a name in the folder for temporary files.
+
+    Each piece is synced: under a cgroup's limit the kernel can drop pages that lie on the disk, and ends a process
+    whose pages do not.
+    """
+    with tempfile.NamedTemporaryFile() as file:
+        for piece in pieces:
+            file.write(piece.contiguous().numpy().data)
+            file.flush()
+            os.fdatasync(file.fileno())
+        tensor = torch.from_file(file.name, shared=True, size=torch.Size(shape).numel(), dtype=torch.uint8)
+    # a shuffled epoch reads at random: read-ahead fetched 180 GB of a set of 3 GB that did not fit into memory
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(tensor.data_ptr()), ctypes.c_size_t(tensor.numel()), _MADV_RANDOM)
+    return tensor.view(shape)
+
+
+def _pieces(count: int, bytes_each: int) -> Iterator[slice]:
+    """Slices that cover ``count`` samples, about 8 MiB at a time."""
+    step = max(1, _CHUNK // max(1, bytes_each))
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))

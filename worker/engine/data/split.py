@@ -17,16 +17,27 @@ TEST_FRACTION = 0.1
 def split_dataset(raw: RawDataset, *, validation: float, seed: int) -> Dataset:
     """The splits of a job. A missing test split is a tenth of train; ``validation`` is a fraction of what remains.
 
+    A set that brings a validation split is validated on that one, unless ``validation`` is 0.
+
     Raises EmptySplit when a class would be left without a sample in a split.
     """
     train, test = raw.train, raw.test
     if test is None:
         train, test = _draw(train, TEST_FRACTION, raw.classes, split="test", seed=seed)
     held_out: ImageSet | None = None
-    if validation > 0:
+    if validation > 0 and raw.validation is not None:
+        held_out = raw.validation
+    elif validation > 0:
         train, held_out = _draw(train, validation, raw.classes, split="validation", seed=seed)
     return Dataset(
-        name=raw.name, classes=raw.classes, mean=raw.mean, std=raw.std, train=train, validation=held_out, test=test
+        name=raw.name,
+        classes=raw.classes,
+        mean=raw.mean,
+        std=raw.std,
+        train=train,
+        validation=held_out,
+        test=test,
+        stored_sha256=raw.sha256,
     )
 
 

@@ -1,0 +1,91 @@
+"""``python -m benchmarks.uploads``: a large file through the client to a real server, and what memory that takes.
+
+Prints the rate, the server's peak resident memory before and after, and whether the sha256 is right. With ``--whole``
+the file goes in one request, as other tus clients send it, instead of the client's checked pieces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+from stillhouse import Client
+from tests.harness import Service, service
+
+_BLOCK = 2**20
+
+
+def main() -> int:
+    """Print one line for each way."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.uploads", description=__doc__)
+    parser.add_argument("--mib", type=int, default=1024, help="size of the file")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, service(Path(folder) / "data") as running:
+        file = Path(folder) / "large.bin"
+        expected = _write(file, options.mib)
+        for whole in (False, True):
+            before = _peak(running.pids()["api"])
+            began = time.monotonic()
+            upload = _send_whole(running, file) if whole else _send_pieces(running, file)
+            seconds = time.monotonic() - began
+            after = _peak(running.pids()["api"])
+            arrived = running.data_dir / "uploads" / upload
+            with arrived.open("rb") as reading:
+                right = hashlib.file_digest(reading, "sha256").hexdigest() == expected
+            way = "one request" if whole else "checked pieces of 8 MiB"
+            print(
+                f"{options.mib} MiB in {way}: {seconds:.1f} s ({options.mib / seconds:.0f} MiB/s), sha256 "
+                f"{'right' if right else 'WRONG'}; the API's peak memory {before:.0f} MiB before, {after:.0f} MiB after"
+            )
+            running.http.delete(f"/v1/uploads/{upload}", headers={"Tus-Resumable": "1.0.0"}).raise_for_status()
+            if not right:
+                return 1
+    return 0
+
+
+def _write(file: Path, mib: int) -> str:
+    """Random bytes; their sha256."""
+    digest = hashlib.sha256()
+    with file.open("wb") as writing:
+        for _ in range(mib):
+            block = os.urandom(_BLOCK)
+            digest.update(block)
+            writing.write(block)
+    return digest.hexdigest()
+
+
+def _send_pieces(running: Service, file: Path) -> str:
+    key = (running.data_dir / "api-key").read_text().strip()
+    with Client(str(running.http.base_url), key) as client:
+        return client.upload(file)
+
+
+def _send_whole(running: Service, file: Path) -> str:
+    tus = {"Tus-Resumable": "1.0.0"}
+    length = str(file.stat().st_size)
+    made = running.http.post("/v1/uploads", headers={**tus, "Upload-Length": length}).raise_for_status().json()
+    headers = {**tus, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream", "Content-Length": length}
+    with file.open("rb") as reading:
+        blocks = iter(lambda: reading.read(_BLOCK), b"")
+        answer = running.http.patch(
+            f"/v1/uploads/{made['id']}", content=blocks, headers=headers, timeout=httpx.Timeout(600)
+        )
+    answer.raise_for_status()
+    return str(made["id"])
+
+
+def _peak(pid: int) -> float:
+    """VmHWM of a process in MiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""Files come in piece by piece, and what is counted as arrived stays."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from app.config import Settings
+from app.db import Database, now
+from app.lifecycle.uploads import expire, path
+from app.main import create_app
+from app.tables import DataSet, Project, Upload
+from tests.app.conftest import RecordingDoorbell, bearer, make_key
+
+TUS = {"Tus-Resumable": "1.0.0"}
+PIECE = {**TUS, "Content-Type": "application/offset+octet-stream"}
+
+
+def begin(client: TestClient, length: int, **headers: str) -> str:
+    response = client.post("/v1/uploads", headers={**TUS, "Upload-Length": str(length), **headers})
+    assert response.status_code == 201, response.text
+    assert response.headers["Location"] == f"/v1/uploads/{response.json()['id']}"
+    return str(response.json()["id"])
+
+
+def send(client: TestClient, upload: str, offset: int, data: Any, **headers: str) -> httpx.Response:
+    return client.patch(
+        f"/v1/uploads/{upload}", content=data, headers={**PIECE, "Upload-Offset": str(offset), **headers}
+    )
+
+
+def uploaded(client: TestClient, data: bytes) -> str:
+    upload = begin(client, len(data))
+    assert send(client, upload, 0, data).status_code == 204
+    return upload
+
+
+def arrived(client: TestClient, upload: str) -> int:
+    return int(client.head(f"/v1/uploads/{upload}", headers=TUS).headers["Upload-Offset"])
+
+
+def sha256(data: bytes) -> dict[str, str]:
+    return {"Upload-Checksum": f"sha256 {base64.b64encode(hashlib.sha256(data).digest()).decode()}"}
+
+
+def test_a_server_says_what_it_speaks(client: TestClient, settings: Settings) -> None:
+    response = client.options("/v1/uploads")
+    assert response.status_code == 204
+    assert response.headers["Tus-Extension"] == "creation,checksum,expiration,termination"
+    assert response.headers["Tus-Checksum-Algorithm"] == "sha256"
+    assert response.headers["Tus-Max-Size"] == str(settings.upload_limit_bytes)
+    other = client.post("/v1/uploads", headers={"Tus-Resumable": "0.2.2", "Upload-Length": "1"})
+    assert (other.status_code, other.headers["Tus-Version"]) == (412, "1.0.0")
+
+
+def test_pieces_make_the_file(client: TestClient, settings: Settings) -> None:
+    upload = begin(client, 10, **{"Upload-Metadata": "filename Zm9v"})
+    assert send(client, upload, 0, b"01234").headers["Upload-Offset"] == "5"
+    head = client.head(f"/v1/uploads/{upload}", headers=TUS).headers
+    assert (head["Upload-Offset"], head["Upload-Length"], head["Upload-Metadata"]) == ("5", "10", "filename Zm9v")
+    assert "GMT" in head["Upload-Expires"]
+    assert send(client, upload, 5, b"56789", **sha256(b"56789")).status_code == 204
+    assert path(settings.data_dir, upload).read_bytes() == b"0123456789"
+
+
+@pytest.mark.parametrize(
+    ("offset", "data", "headers", "status", "code"),
+    [
+        (0, b"567", {}, 409, "wrong_offset"),
+        (7, b"789", {}, 409, "wrong_offset"),
+        (5, b"56789X", {}, 413, "too_large"),
+        (5, b"567", {"Content-Type": "application/octet-stream"}, 415, "wrong_media_type"),
+        (5, b"567", sha256(b"568"), 460, "wrong_checksum"),
+        (5, b"567", {"Upload-Checksum": "md5 AAAA"}, 422, "invalid_spec"),
+        (5, b"567", {"Upload-Checksum": "sha256 !"}, 422, "invalid_spec"),
+        (5, b"567", {"Upload-Offset": "five"}, 422, "invalid_spec"),
+        (5, b"567", {"Tus-Resumable": "2.0.0"}, 412, "wrong_protocol"),
+    ],
+)
+def test_a_piece_that_does_not_fit_changes_nothing(
+    client: TestClient, settings: Settings, offset: int, data: bytes, headers: dict[str, str], status: int, code: str
+) -> None:
+    upload = begin(client, 10)
+    send(client, upload, 0, b"01234")
+    response = send(client, upload, offset, data, **headers)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert arrived(client, upload) == 5
+    assert send(client, upload, 5, b"56789").status_code == 204
+    assert path(settings.data_dir, upload).read_bytes() == b"0123456789"
+
+
+@pytest.mark.parametrize(
+    ("length", "status"), [("-1", 422), ("x", 422), ("0", 422), ("", 422), ("9" * 30, 422), ("99999", 413)]
+)
+def test_a_length_must_be_one(settings: Settings, database: Database, length: str, status: int) -> None:
+    small = settings.model_copy(update={"upload_limit_bytes": 1000})
+    with TestClient(create_app(small, doorbell=RecordingDoorbell()), headers=bearer(make_key(database))) as client:
+        assert client.post("/v1/uploads", headers={**TUS, "Upload-Length": length}).status_code == status
+
+
+def test_a_project_has_a_quota(settings: Settings, database: Database) -> None:
+    small = settings.model_copy(update={"project_quota_bytes": 100})
+    with TestClient(create_app(small, doorbell=RecordingDoorbell()), headers=bearer(make_key(database))) as client:
+        first = begin(client, 60)
+        refused = client.post("/v1/uploads", headers={**TUS, "Upload-Length": "60"})
+        assert (refused.status_code, refused.json()["code"]) == (413, "quota_exceeded")
+        elsewhere = bearer(make_key(database, project="elsewhere"))
+        assert client.post("/v1/uploads", headers={**TUS, **elsewhere, "Upload-Length": "60"}).status_code == 201
+        assert client.delete(f"/v1/uploads/{first}", headers=TUS).status_code == 204
+        begin(client, 60)
+    with database.transaction() as session:
+        project = session.query(Project).filter_by(name="default").one()
+        row = DataSet(
+            id="ds_1",
+            project_id=project.id,
+            name="n",
+            upload_id="upl_1",
+            job_id="val_1",
+            declared={},
+            bytes=30,
+            created_at=now(session),
+        )
+        session.add(row)
+    with TestClient(create_app(small, doorbell=RecordingDoorbell()), headers=bearer(make_key(database))) as client:
+        assert client.post("/v1/uploads", headers={**TUS, "Upload-Length": "20"}).status_code == 413
+        assert client.post("/v1/uploads", headers={**TUS, "Upload-Length": "10"}).status_code == 201
+
+
+def test_a_piece_larger_than_the_body_limit_streams_through(client: TestClient, settings: Settings) -> None:
+    size = 3 * settings.body_limit_bytes + 17
+    upload = begin(client, size)
+    block = b"x" * 100_000
+    pieces = (block[: min(len(block), size - at)] for at in range(0, size, len(block)))
+    assert send(client, upload, 0, pieces).status_code == 204
+    assert path(settings.data_dir, upload).stat().st_size == size
+
+
+def test_what_arrived_before_a_cut_is_kept_unless_it_has_a_checksum(client: TestClient, settings: Settings) -> None:
+    """The connection breaks in the middle: an ASGI server then sends http.disconnect."""
+    for checked, kept in (({}, 6), (sha256(b"0123456789"), 0)):
+        upload = begin(client, 10)
+        headers = {**PIECE, "Upload-Offset": "0", **checked, "Authorization": client.headers["Authorization"]}
+        cut(client, f"/v1/uploads/{upload}", headers, [b"012", b"345"])
+        assert arrived(client, upload) == kept
+        assert send(client, upload, kept, b"0123456789"[kept:]).status_code == 204
+        assert path(settings.data_dir, upload).read_bytes() == b"0123456789"
+
+
+def cut(client: TestClient, url: str, headers: dict[str, str], chunks: list[bytes]) -> None:
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks
+    ] + [{"type": "http.disconnect"}]
+    scope = {
+        "type": "http",
+        "method": "PATCH",
+        "path": url,
+        "raw_path": url.encode(),
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("test", 80),
+        "client": ("test", 1),
+        "root_path": "",
+        "app": client.app,
+    }
+
+    async def run() -> None:
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+        async def send_(_message: Any) -> None:
+            pass
+
+        await client.app(scope, receive, send_)  # type: ignore[arg-type]
+
+    assert client.portal is not None
+    client.portal.call(run)
+
+
+def test_bytes_that_were_written_but_never_counted_are_overwritten(client: TestClient, settings: Settings) -> None:
+    """What kill -9 leaves: the file is ahead of the row."""
+    upload = begin(client, 10)
+    send(client, upload, 0, b"0123")
+    with path(settings.data_dir, upload).open("ab") as file:
+        file.write(b"garbage")
+    assert arrived(client, upload) == 4
+    assert send(client, upload, 4, b"456789").status_code == 204
+    assert path(settings.data_dir, upload).read_bytes() == b"0123456789"
+
+
+def test_only_one_request_writes(client: TestClient, settings: Settings) -> None:
+    upload = begin(client, 6)
+    with path(settings.data_dir, upload).open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        response = send(client, upload, 0, b"012345")
+        assert (response.status_code, response.json()["code"]) == (423, "busy")
+    assert arrived(client, upload) == 0
+    assert send(client, upload, 0, b"012345").status_code == 204
+
+
+def test_an_upload_belongs_to_its_project_and_needs_the_scope(
+    client: TestClient, database: Database, stranger: dict[str, str]
+) -> None:
+    upload = begin(client, 3)
+    reader = bearer(make_key(database, scopes=("jobs:read",)))
+    for headers, status in ((stranger, 404), (reader, 403)):
+        assert client.head(f"/v1/uploads/{upload}", headers={**TUS, **headers}).status_code == status
+        assert send(client, upload, 0, b"012", **headers).status_code == status
+        assert client.delete(f"/v1/uploads/{upload}", headers={**TUS, **headers}).status_code == status
+    assert client.post("/v1/uploads", headers={**TUS, **reader, "Upload-Length": "1"}).status_code == 403
+
+
+def test_a_forgotten_upload_expires(client: TestClient, settings: Settings, database: Database) -> None:
+    forgotten, fresh = begin(client, 3), begin(client, 3)
+    with database.transaction() as session:
+        session.get_one(Upload, forgotten).expires_at = now(session) - timedelta(seconds=1)
+    assert client.head(f"/v1/uploads/{forgotten}", headers=TUS).status_code == 404
+    assert expire(database, settings.data_dir) == 1
+    assert not path(settings.data_dir, forgotten).exists()
+    assert arrived(client, fresh) == 0
+
+
+def test_a_full_disk_is_said_and_costs_what_was_not_counted(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    upload = begin(client, 6)
+    send(client, upload, 0, b"012")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("app.uploads.service.os.fsync", full)
+        response = send(client, upload, 3, b"345")
+    assert (response.status_code, response.json()["code"]) == (507, "storage_error")
+    assert arrived(client, upload) == 3
+    assert send(client, upload, 3, b"345").status_code == 204

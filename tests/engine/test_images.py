@@ -1,0 +1,52 @@
+"""Sets that are mapped from files are the same sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.engine.archives import folder, ingested, zipped
+from worker.engine.data import images, store
+from worker.engine.data.images import ImageSet, RawDataset
+from worker.engine.data.split import split_dataset
+
+
+def noise(count: int) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, 3, 10, 14), generator=generator, dtype=torch.uint8)
+    return ImageSet(pixels, torch.arange(count) % 4)
+
+
+def maps() -> str:
+    return Path("/proc/self/maps").read_text()
+
+
+def test_a_large_split_is_mapped_and_gives_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = RawDataset("n", tuple("abcd"), (0.5,) * 3, (0.5,) * 3, noise(200), None)
+    small = split_dataset(whole.resized(8), validation=0.2, seed=3)
+    before = maps().count("(deleted)")
+    monkeypatch.setattr(images, "MAPPED_FROM", 1)
+    monkeypatch.setattr(images, "_CHUNK", 5000)
+    mapped = split_dataset(whole.resized(8), validation=0.2, seed=3)
+    assert maps().count("(deleted)") > before  # files without a name back them
+    assert mapped.fingerprint == small.fingerprint
+    assert torch.equal(mapped.train.images, small.train.images)
+    samples = torch.tensor([5, 0, 5])
+    assert torch.equal(mapped.train.batch(samples), small.train.images[samples])
+
+
+def test_what_is_stored_is_mapped_not_read(tmp_path: Path) -> None:
+    ingested(zipped(tmp_path / "x.zip", folder(train=3)))
+    loaded = store.load(tmp_path / "x.zip.stored")
+    assert str(tmp_path / "x.zip.stored" / "data.safetensors") in maps()
+    assert len(loaded.train) == 6
+
+
+def test_resizing_cuts_the_centre_out() -> None:
+    wide = torch.zeros(2, 1, 10, 30, dtype=torch.uint8)
+    wide[:, :, :, 10:20] = 200
+    assert ImageSet(wide, torch.zeros(2, dtype=torch.int64)).resized(10).images.eq(200).all()
+    same = ImageSet(wide[..., :10], torch.zeros(2, dtype=torch.int64))
+    assert same.resized(10) is same
