@@ -3,7 +3,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: help install demo test test-slow check catalog docs format clean
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 TREE = Path(__file__).resolve().parent.parent
 NOBODY = 65534
-_PASSED_ON = ("PATH", "LANG", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+_PASSED_ON = ("PATH", "LANG", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_WAIT_POLICY")
 _PASSED_ON_WITH_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _FILE_SIZE_LIMIT = 64 * 2**30
 _OPEN_FILES_LIMIT = 4096
@@ -69,8 +69,6 @@ def spawn(job: str, arguments: Sequence[str] = (), *, folder: Path, network: boo
         "PYTHONPATH": str(TREE),
         "PYTHONUNBUFFERED": "1",
         "PYTHONSAFEPATH": "1",  # the scratch folder is no place to import from
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait starve one another on a busy machine: 255
-        # images/s (lenet5, 2 cores, load 5) where waiting passively gave 1,360
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS repeats its bits only with a fixed workspace
     }
     if os.geteuid() == 0 and _bound_to_root() is None:
