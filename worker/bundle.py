@@ -148,7 +148,7 @@ def _report(
         },
         "selection": "validation" if dataset.validation is not None else "last_epoch",
         "splits": {name: None if images is None else len(images) for name, images in splits.items()},
-        "canaries": [sentence for run in runs.values() for sentence in run.canaries],
+        "canaries": [f"{name}: {sentence}" for name, run in runs.items() for sentence in run.canaries],
         "environment": {
             "python": platform.python_version(),
             "packages": {name: version(name) for name in _PACKAGES},

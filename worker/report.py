@@ -17,7 +17,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _WIDTH, _HEIGHT = 640, 260
-_MARGIN = 44
+_MARGIN = 56
 
 
 @dataclass(frozen=True)
