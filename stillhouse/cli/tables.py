@@ -66,7 +66,8 @@ def job(shown: Job) -> Table:
 
 def comparison(result: Result) -> Table:
     """Teacher, student and control side by side."""
-    table = Table("network", title="on the test split, in fp32", title_style="dim", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title="on the test split, in fp32", title_style="dim", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("network", no_wrap=True)
     for heading in ("top-1", "top-5", "loss", "parameters", "MFLOPs", "size", "latency"):
         table.add_column(heading, justify="right", no_wrap=True)  # fits a terminal of 80 columns
     networks: tuple[tuple[str, Headline | None], ...] = (
@@ -84,7 +85,7 @@ def comparison(result: Result) -> Table:
                 f"{row.loss:.3f}",
                 f"{row.parameters:,}",
                 "unknown" if row.flops is None else f"{row.flops / 1e6:.2f}",
-                f"{row.bytes / 1024:,.1f} KiB",
+                f"{row.bytes / 1024:,.0f} KiB",
                 f"{row.latency_ms:.2f} ms",
             )
     return table

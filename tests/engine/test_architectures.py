@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 import torch
 
+from stillhouse.spec.catalog import architectures
 from worker.engine.architecture import on_meta, small_stem
 from worker.engine.architectures import ARCHITECTURES, LIBRARIES, find
 from worker.engine.errors import ArchitectureError
@@ -55,6 +56,10 @@ def smallest(prefix: str) -> dict[str, str]:
     return {family: name for family, (_, name) in found.items()}
 
 
+PARTS = 12
+"""Of timm's thousand: each is a test of its own, since a test ends after ten minutes."""
+
+
 def logits_on_meta(name: str) -> torch.Size:
     known = find(name)
     assert known is not None
@@ -99,12 +104,12 @@ def test_a_timm_classifier_of_each_family_gives_logits() -> None:
 
 
 @pytest.mark.slow
-def test_every_timm_classifier_gives_logits() -> None:
-    from stillhouse.spec.catalog import architectures  # noqa: PLC0415
-
-    for name in architectures():
-        if name.startswith("timm/"):
-            assert logits_on_meta(name) == (2, 7), name
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_timm_classifier_gives_logits(part: int) -> None:
+    names = [name for name in architectures() if name.startswith("timm/")]
+    assert len(names) > 1000
+    for name in names[part::PARTS]:
+        assert logits_on_meta(name) == (2, 7), name
 
 
 def real(name: str, *, side: int | None = None) -> None:
