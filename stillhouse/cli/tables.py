@@ -66,9 +66,9 @@ def job(shown: Job) -> Table:
 
 def comparison(result: Result) -> Table:
     """Teacher, student and control side by side."""
-    table = Table(title="on the test split, in fp32", title_style="dim", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title="on the test split, in fp32", title_style="dim", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("network", no_wrap=True)
-    for heading in ("top-1", "top-5", "loss", "parameters", "MFLOPs", "size", "latency"):
+    for heading in ("top-1", "top-5", "loss", "parameters", "MFLOPs", "KiB", "ms"):
         table.add_column(heading, justify="right", no_wrap=True)  # fits a terminal of 80 columns
     networks: tuple[tuple[str, Headline | None], ...] = (
         ("teacher", result.teacher),
@@ -85,8 +85,8 @@ def comparison(result: Result) -> Table:
                 f"{row.loss:.3f}",
                 f"{row.parameters:,}",
                 "unknown" if row.flops is None else f"{row.flops / 1e6:.2f}",
-                f"{row.bytes / 1024:,.0f} KiB",
-                f"{row.latency_ms:.2f} ms",
+                f"{row.bytes / 1024:,.0f}",
+                f"{row.latency_ms:.2f}",
             )
     return table
 
