@@ -66,7 +66,9 @@ def job(shown: Job) -> Table:
 
 def comparison(result: Result) -> Table:
     """Teacher, student and control side by side."""
-    table = Table(title="on the test split, in fp32", title_style="dim", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(
+        title="on the test split, in fp32", title_style="dim", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     table.add_column("network", no_wrap=True)
     for heading in ("top-1", "top-5", "loss", "parameters", "MFLOPs", "KiB", "ms"):
         table.add_column(heading, justify="right", no_wrap=True)  # fits a terminal of 80 columns
