@@ -24,6 +24,8 @@ JOBS = {
     "pretrained": "worker.pretrained",
     "validate": "worker.validate",
 }
+EXIT_STOPPED = 75
+"""EX_TEMPFAIL: the child has stopped at a checkpoint because it was asked to."""
 
 
 class Emitter:

@@ -22,7 +22,7 @@ import torch
 from stillhouse.spec import JobSpec
 from worker.assembly import Phase, build_run, build_teacher, phases, ready_teachers, rehearse
 from worker.bundle import write_bundle
-from worker.child import Emitter
+from worker.child import EXIT_STOPPED, Emitter
 from worker.engine import checkpoint
 from worker.engine.data import store
 from worker.engine.data.split import split_dataset
@@ -34,7 +34,6 @@ from worker.engine.run import Run
 from worker.progress import Tracker
 from worker.sandbox import Protections
 
-EXIT_STOPPED = 75
 CHECKPOINTS, OUTBOX, BUNDLE = Path("checkpoints"), Path("outbox"), Path("bundle")
 
 

@@ -14,12 +14,11 @@ from typing import Any
 
 from app.config import Settings
 from app.lifecycle.lease import LeaseLost
+from worker.child import EXIT_STOPPED
 from worker.handover import Untrustworthy
 from worker.heartbeat import Heartbeat
 from worker.sandbox import Child
 
-EXIT_STOPPED = 75
-"""EX_TEMPFAIL: the child has stopped at a checkpoint because it was asked to."""
 _LONGEST_LINE = 16 * 2**20
 
 
