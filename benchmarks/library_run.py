@@ -23,8 +23,8 @@ from worker.sandbox import Protections
 
 
 def main() -> None:
-    """Print the wall seconds between the imports' end and the bundle's."""
-    began = time.monotonic()
+    """Print the seconds of the start-up, from the moment that the last argument names, and of the training."""
+    start_up, began = time.time() - float(sys.argv[3]), time.monotonic()
     spec = JobSpec.model_validate(json.loads(sys.argv[2]))
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     device = torch.device("cpu")
@@ -52,7 +52,7 @@ def main() -> None:
             on_stage=lambda _stage: None,
             on_evaluated=lambda: None,
         )
-    print(time.monotonic() - began)
+    print(start_up, time.monotonic() - began)
 
 
 if __name__ == "__main__":

@@ -184,8 +184,6 @@ class Attempt:
                 self.reporter.stage(str(event["stage"])[:32])
             case "plan":
                 self.reporter.plan(event)
-            case "progress":
-                self.reporter.progress(event)
             case "metrics":
                 self.reporter.metrics([(name, step, at, value) for name, step, at, value in event["points"]])
             case "checkpoint":
@@ -197,8 +195,10 @@ class Attempt:
                 self.failed = Ending(known, str(event["detail"]))
             case "alive":
                 pass
-            case "epoch_finished" | "warning":
-                self.reporter.event(f"job.{kind}", event)
+            case "progress" | "epoch_finished":
+                self.reporter.often(f"job.{kind}", event)
+            case "warning":
+                self.reporter.event("job.warning", event)
             case _:
                 raise Untrustworthy(f"the child said {kind[:40]!r}, which no child says")
 

@@ -19,6 +19,8 @@ from app.tables import Attempt, Checkpoint, Job, LogChunk, MetricPoint
 from worker.patience import insist
 
 _FLUSH_SECONDS = 1.0
+_PROGRESS = "job.progress"
+_SHOWN = ("fraction", "epoch", "epochs", "eta_seconds", "images_per_second")
 KEPT_OF_A_PHASE = 2
 
 
@@ -32,16 +34,18 @@ class Reporter:
         self._log_limit = log_limit_bytes
         self._points: dict[tuple[str, int], tuple[float, float | None]] = {}
         self._log: list[str] = []
-        self._progress: dict[str, Any] | None = None
+        self._events: list[tuple[str, dict[str, Any]]] = []
         self._flushed = time.monotonic()
 
     def metrics(self, points: list[tuple[str, int, float, float | None]]) -> None:
         """Buffer points of (name, step, Unix time, value)."""
         self._points.update({(name, step): (at, value) for name, step, at, value in points})
 
-    def progress(self, data: Mapping[str, Any]) -> None:
-        """Buffer where the child is; only the newest counts."""
-        self._progress = dict(data)
+    def often(self, type_: str, data: Mapping[str, Any]) -> None:
+        """Buffer an event of a kind that may come several times in a second; of progress only the newest counts."""
+        if type_ == _PROGRESS:
+            self._events = [event for event in self._events if event[0] != _PROGRESS]
+        self._events.append((type_, dict(data)))
 
     def output(self, text: str) -> None:
         """Buffer what the child printed."""
@@ -129,21 +133,21 @@ class Reporter:
 
     def flush(self, *, force: bool = False) -> None:
         """Write what is buffered, at most once a second unless forced."""
-        pending = self._points or self._log or self._progress
+        pending = self._points or self._log or self._events
         if pending and (force or time.monotonic() - self._flushed >= _FLUSH_SECONDS):
             self.write(lambda _session, _job: None)
 
     def _clear(self) -> None:
-        self._points, self._log, self._progress = {}, [], None
+        self._points, self._log, self._events = {}, [], []
         self._flushed = time.monotonic()
 
     def _write_buffers(self, session: Session, job: Job) -> None:
         if self._points:
             _upsert(session, job.id, self._points)
-        if self._progress is not None:
-            shown = ("fraction", "epoch", "epochs", "eta_seconds", "images_per_second")
-            job.progress = {name: self._progress.get(name) for name in shown}
-            events.append(session, job, "job.progress", self._progress)
+        for type_, data in self._events:
+            if type_ == _PROGRESS:
+                job.progress = {name: data.get(name) for name in _SHOWN}
+            events.append(session, job, type_, data)
         if self._log:
             self._append_log(session, job, "".join(self._log))
 
