@@ -117,10 +117,12 @@ def list_keys(*, as_json: Json = False) -> None:
 
 
 @keys.command("revoke")
-def revoke_key(key_id: str) -> None:
+def revoke_key(key_id: str, *, as_json: Json = False) -> None:
     """Revoke a key."""
     with Database(Settings().database_url).transaction() as session:
         accounts.revoke(session, key_id, caller=None)
+    if as_json:
+        print(json.dumps({"object": "api_key", "id": key_id, "revoked": True}))
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,8 +53,7 @@ def _run(data_dir: Path, server: subprocess.Popen[bytes], console: Console) -> i
         if job.status != "succeeded" or job.result is None:
             console.print(f"the job {job.status}: {job.status_reason} {job.status_detail}", markup=False)
             return 1
-        for old in OUTPUT.glob("*"):
-            old.unlink()
+        shutil.rmtree(OUTPUT, ignore_errors=True)
         client.download(job.id, OUTPUT)
     out = Console()
     out.print(tables.comparison(job.result))

@@ -16,6 +16,12 @@ from stillhouse.client import Client
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
 
 
+def _by_way_of_the_database(arguments: list[str], *, as_json: bool) -> None:
+    """Where a database is named and no server: become the server's own command, and do not come back."""
+    if "STILLHOUSE_URL" not in os.environ and "STILLHOUSE_DATABASE_URL" in os.environ:
+        server.hand_over("app", ["keys", *arguments, *(["--json"] if as_json else [])])
+
+
 @keys.command("create")
 def create_key(
     name: str = "key",
@@ -25,10 +31,8 @@ def create_key(
     as_json: Json = False,
 ) -> None:
     """Make a key and print it, this once."""
-    if "STILLHOUSE_URL" not in os.environ and "STILLHOUSE_DATABASE_URL" in os.environ:
-        named = ["--project", project] if project else []
-        json_option = ["--json"] if as_json else []
-        server.hand_over("app", ["keys", "create", "--name", name, "--scopes", scopes, *named, *json_option])
+    named = ["--project", project] if project else []
+    _by_way_of_the_database(["create", "--name", name, "--scopes", scopes, *named], as_json=as_json)
     if project is not None:
         raise typer.BadParameter("over the API a key belongs to the calling key's project; leave --project out")
     with Client() as client:
@@ -41,7 +45,8 @@ def create_key(
 
 @keys.command("list")
 def list_keys(*, as_json: Json = False) -> None:
-    """The project's keys."""
+    """The project's keys; by way of the database, those of every project."""
+    _by_way_of_the_database(["list"], as_json=as_json)
     with Client() as client:
         found = client.keys()
     if as_json:
@@ -56,6 +61,7 @@ def list_keys(*, as_json: Json = False) -> None:
 @keys.command("revoke")
 def revoke_key(key_id: str, *, as_json: Json = False) -> None:
     """Revoke a key."""
+    _by_way_of_the_database(["revoke", key_id], as_json=as_json)
     with Client() as client:
         client.revoke_key(key_id)
     if as_json:

@@ -169,23 +169,23 @@ def test_keys_are_made_and_revoked(running: Service) -> None:
     assert (refused.returncode, "cannot revoke itself" in refused.stderr) == (6, True)
 
 
-def test_the_first_key_is_made_by_way_of_the_database(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'fleet.db'}"
-    made = command(
-        "keys",
-        "create",
-        "--name",
-        "first",
-        "--project",
-        "vision",
-        "--scopes",
-        "admin",
-        "--json",
-        data_dir=tmp_path,
-        STILLHOUSE_DATABASE_URL=url,
-    )
-    key = json.loads(made.stdout)
+def test_the_first_keys_are_kept_by_way_of_the_database(tmp_path: Path) -> None:
+    """Before there is a server: made, listed, revoked."""
+
+    def keys(*arguments: str) -> subprocess.CompletedProcess[str]:
+        url = f"sqlite:///{tmp_path / 'fleet.db'}"
+        return command("keys", *arguments, "--json", data_dir=tmp_path, STILLHOUSE_DATABASE_URL=url)
+
+    asked = ("--name", "first", "--project", "vision", "--scopes", "admin")
+    key, other = (json.loads(keys("create", *asked).stdout) for _ in range(2))
     assert (key["name"], key["project"], key["scopes"]) == ("first", "vision", ["admin"])
+    assert json.loads(keys("revoke", key["id"]).stdout)["revoked"] is True
+    revoked = {row["id"]: bool(row["revoked_at"]) for row in json.loads(keys("list").stdout)["data"]}
+    assert revoked == {key["id"]: True, other["id"]: False}
+    for refused, why in ((keys("revoke", "key_unknown"), "no key"), (keys("revoke", other["id"]), "last admin key")):
+        assert refused.returncode != 0
+        assert why in refused.stderr
+        assert "Traceback" not in refused.stderr
 
 
 def test_the_catalog_is_shown(running: Service) -> None:
