@@ -74,6 +74,13 @@ def budget_of(spec: JobSpec, phase: Phase) -> Training:
     return first.over(spec.training) if first is not None else spec.training
 
 
+def batch_size_field(spec: JobSpec, phase: Phase) -> str:
+    """Where the spec says how large a phase's batches are."""
+    if phase.kind != "teacher":
+        return "training.batch_size"
+    return f"teacher{f'.{phase.index}' if isinstance(spec.teacher, list) else ''}.train.batch_size"
+
+
 def architecture_of(network: NetworkSpec) -> Description:
     """The engine's name for it."""
     if isinstance(network, LayeredStudent | LayeredTeacher):

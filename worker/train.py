@@ -13,22 +13,23 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stillhouse.spec import JobSpec
-from worker.assembly import Phase, build_run, build_teacher, phases, ready_teachers, rehearse
+from stillhouse.spec import REASONS, JobSpec
+from worker.assembly import Phase, batch_size_field, build_run, build_teacher, phases, ready_teachers, rehearse
 from worker.bundle import write_bundle
 from worker.child import EXIT_STOPPED, Emitter
 from worker.engine import checkpoint
 from worker.engine.data import store
 from worker.engine.data.split import split_dataset
 from worker.engine.distill import distill
-from worker.engine.errors import EngineError
-from worker.engine.events import EpochFinished, Progress
+from worker.engine.errors import EngineError, OutOfMemory
+from worker.engine.events import EpochFinished, Event, Progress
+from worker.engine.memory import first_line, out_of_memory
 from worker.engine.precision import resolve
 from worker.engine.run import Run
 from worker.progress import Tracker
@@ -119,7 +120,7 @@ class Job:
                 self.tracker.finish(phase.name)
                 return
         saved_at = time.monotonic()
-        for event in distill(run):
+        for event in self._events(phase, run):
             if isinstance(event, Progress):
                 self.emitter.emit(
                     "progress", phase=phase.name, stage=phase.kind, **self.tracker.advance(phase.name, event)
@@ -140,6 +141,14 @@ class Job:
                 saved_at = time.monotonic()
         self._save(phase, run, complete=True)
         self.tracker.finish(phase.name)
+
+    def _events(self, phase: Phase, run: Run) -> Iterator[Event]:
+        """Of the training; a batch that does not fit is named by its field of the spec."""
+        try:
+            yield from distill(run)
+        except OutOfMemory as error:
+            error.remedy = error.advice(batch_size_field(self.spec, phase), error.fits)
+            raise
 
     def _epoch_finished(self, phase: Phase, event: EpochFinished) -> None:
         points = [
@@ -177,8 +186,8 @@ def _explain(error: Exception) -> tuple[str, str]:
     """The reason an error stands for, and its sentence; a defect's traceback goes to the job's log."""
     if isinstance(error, EngineError):
         return error.reason, f"{error} {error.remedy}".strip()
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        return "out_of_memory", str(error).splitlines()[0] if str(error) else "no memory left"
+    if out_of_memory(error):
+        return "out_of_memory", f"{first_line(error).rstrip('.')}. {REASONS['out_of_memory'].remedy}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         return "storage_error", f"the scratch folder: {error.strerror}; free some space"
     traceback.print_exception(error)

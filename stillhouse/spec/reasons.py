@@ -89,7 +89,10 @@ REASONS: dict[str, Reason] = {
         remedy="The loss stopped being finite; lower the learning rate or use precision fp32.",
     ),
     "out_of_memory": Reason(
-        fault="user", retryable=False, status="failed", remedy="Use a smaller batch_size or a smaller network."
+        fault="user",
+        retryable=False,
+        status="failed",
+        remedy="Use a smaller batch_size (the detail names one that fits, where that could be tried) or network.",
     ),
     "bad_dataset": Reason(
         fault="user",

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from worker.engine import aptitude
+from worker.engine.data import ImageSet
 from worker.engine.errors import CanaryFailed, TeacherMismatch
+from worker.engine.evaluate import images_at_once
 from worker.engine.method import Batch
-from worker.engine.network import Network, Preprocessing
+from worker.engine.network import Network
 from worker.engine.run import Run
 from worker.engine.teacher import LiveTeacher
 
 _PROBE_SAMPLES = 64
-_TEACHER_SAMPLES = 512
-_CLEARLY_BETTER = 0.1
-"""In accuracy: by more than this, and with half the errors."""
 
 
 def before_training(run: Run) -> None:
@@ -59,7 +58,7 @@ def after_training(run: Run, fingerprint: str) -> None:
 def _probe(run: Run) -> list[tuple[str, float, float]]:
     """Each term's name, value and gradient norm in a copy of the student. Raises CanaryFailed."""
     student, method = copy.deepcopy(run.student).train(), copy.deepcopy(run.method)
-    some = slice(0, min(_PROBE_SAMPLES, len(run.train)))
+    some = slice(0, min(_PROBE_SAMPLES, max(8, run.recipe.batch_size), len(run.train)))
     samples = torch.arange(len(run.train), device=run.device)[some]
     batch = Batch(run.train.labels[some], samples, run.epoch, run.recipe.seed)
     images = method.view(run.train.batch(samples).float().div_(255), batch)
@@ -89,54 +88,36 @@ def _norm(gradients: list[Tensor]) -> float:
 def _check_teacher(run: Run) -> None:
     """The teacher's accuracy on training samples must stand clear of the most frequent class's share."""
     assert run.teacher is not None
-    count = min(_TEACHER_SAMPLES, len(run.train))
+    count = min(_teacher_samples(run), len(run.train))
     step = max(1, len(run.train) // count)
     some = torch.arange(0, step * count, step, device=run.device)
     labels = run.train.labels[some]
     logits = run.teacher.outputs(run.train.batch(some).float().div_(255)).logits
     accuracy = float((logits.argmax(dim=1) == labels).float().mean())
-    chance = float(torch.bincount(labels).max()) / count
-    needed = chance + 3 * math.sqrt(chance * (1 - chance) / count)
+    chance, needed = aptitude.guessing(labels)
     if accuracy <= needed:
         raise TeacherMismatch(
             f"the teacher is right on {accuracy:.1%} of {count} training images, where guessing gives {chance:.1%}.",
             remedy="If it was trained here, train it longer or with a lower learning rate; otherwise check its "
             "normalisation, the order of its classes and its input size.",
         )
-    _check_preprocessing(run, run.train.images[some], labels, accuracy)
+    _check_preprocessing(run, run.train.take(some.to(run.train.images.device)), accuracy)
     run.canaries.append(f"the teacher was right on {accuracy:.1%} of {count} training images")
 
 
-def _check_preprocessing(run: Run, images: Tensor, labels: Tensor, accuracy: float) -> None:
+def _teacher_samples(run: Run) -> int:
+    """So many that one look at them needs no more memory than an evaluation."""
+    assert run.teacher is not None
+    return images_at_once(run.teacher.network) if isinstance(run.teacher, LiveTeacher) else aptitude.LOOKED_AT
+
+
+def _check_preprocessing(run: Run, images: ImageSet, accuracy: float) -> None:
     """A teacher that halves its errors under another preprocessing was not trained with the one it came with."""
     if not isinstance(run.teacher, LiveTeacher) or not isinstance(run.teacher.network, Network):
         return  # of several teachers each may have its own
-    network = run.teacher.network
-    given = network.preprocessing
-    pixels = images.float().div(255)
-    for name, mean, std in _other_statistics(pixels, given.shape[0]):
-        other = Network(network.body, Preprocessing(given.shape, mean, std)).to(pixels.device)
-        _compare(other, pixels, labels, accuracy, f"with {name}")
-    if images.shape[1] == 3:
-        _compare(network, pixels.flip(1), labels, accuracy, "with red and blue exchanged")
-
-
-def _other_statistics(pixels: Tensor, channels: int) -> Iterator[tuple[str, tuple[float, ...], tuple[float, ...]]]:
-    """Name, mean and deviation of what a network is often trained with."""
-    if pixels.shape[1] == channels:
-        mean = tuple(pixels.mean(dim=(0, 2, 3)).tolist())
-        std = tuple(pixels.transpose(0, 1).flatten(1).std(dim=1).clamp_min(1e-3).tolist())
-        shown = (", ".join(f"{value:.4f}" for value in values) for values in (mean, std))
-        yield "the training images' own mean ({}) and deviation ({})".format(*shown), mean, std
-    yield "values of 0 to 1 as they are (mean 0, deviation 1)", (0.0,) * channels, (1.0,) * channels
-    yield "mean 0.5 and deviation 0.5", (0.5,) * channels, (0.5,) * channels
-
-
-@torch.no_grad()
-def _compare(network: Network, pixels: Tensor, labels: Tensor, accuracy: float, how: str) -> None:
-    found = float((network(pixels).logits.argmax(dim=1) == labels).float().mean())
-    if found - accuracy > _CLEARLY_BETTER and 1 - found < (1 - accuracy) / 2:
+    better = aptitude.better_preprocessing(run.teacher.network, images, accuracy)
+    if better is not None:
         raise TeacherMismatch(
-            f"the teacher is right on {accuracy:.1%} of {len(labels)} training images, but on {found:.1%} {how}.",
-            remedy="Its mean and deviation are not those it was trained with; give the model the right ones.",
+            f"the teacher is right on {accuracy:.1%} of {len(images)} training images, but on {better}.",
+            remedy=aptitude.OTHER_PREPROCESSING,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from worker.engine import canaries
 from worker.engine.augment import augment
 from worker.engine.evaluate import evaluate
 from worker.engine.events import EpochFinished, Event, Progress, StepFinished
+from worker.engine.memory import within_memory
 from worker.engine.method import Batch
 from worker.engine.random import derive, permutation
 from worker.engine.run import Run
@@ -21,18 +23,21 @@ def distill(run: Run) -> Iterator[Event]:
     """Train ``run.student`` to the end of its recipe, from wherever ``run`` stands.
 
     Yields StepFinished after every step, Progress every ``log_every`` steps and EpochFinished after every epoch.
-    Raises EngineError: a loss that is not finite, a teacher that cannot teach, a canary that died.
+    Raises EngineError: a loss that is not finite, a teacher that cannot teach, a canary that died, a batch that does
+    not fit into memory.
     """
     recipe = run.recipe
     batch = recipe.batch_size
     taught_by = run.teacher.fingerprint() if run.teacher is not None else None
     if run.global_step == 0:
-        canaries.before_training(run)
+        some = torch.arange(min(batch, len(run.train)), device=run.device)
+        within_memory(partial(canaries.before_training, run), step=partial(_step, run), samples=some)
     while run.epoch <= recipe.epochs:
         order = permutation(len(run.train), seed=recipe.seed, epoch=run.epoch, device=run.device)
         read_at = time.perf_counter()
         while run.step < run.steps:
-            _step(run, order[run.step * batch : (run.step + 1) * batch])
+            samples = order[run.step * batch : (run.step + 1) * batch]
+            within_memory(partial(_step, run, samples), step=partial(_step, run), samples=samples)
             run.step += 1
             if run.step % recipe.log_every == 0 or run.step == run.steps:
                 metrics, images = run.window()  # the one place in an epoch that waits for the device

@@ -8,6 +8,7 @@ EngineError
 ├── UnusableUpload       bad_dataset: told in the report of a validation, never the end of a job
 ├── PrecisionUnavailable unsupported_precision
 ├── MethodRefused        method_refused
+├── OutOfMemory          out_of_memory
 ├── WeightsRefused       bad_weights
 └── CanaryFailed         canary_failed
 """
@@ -65,6 +66,23 @@ class MethodRefused(EngineError):
     """A method that cannot work with this data or these networks."""
 
     reason = "method_refused"
+
+
+class OutOfMemory(EngineError):
+    """A step that needs more memory than there is."""
+
+    reason = "out_of_memory"
+
+    def __init__(self, message: str, *, fits: int | None) -> None:
+        super().__init__(message, remedy=self.advice("batch_size", fits))
+        self.fits = fits
+
+    @staticmethod
+    def advice(field: str, fits: int | None) -> str:
+        """What to do, where ``field`` of the spec is the batch's size and ``fits`` images would have fitted."""
+        if fits is None:
+            return "Not even a step of 2 images fits: use a smaller network, or a smaller input_size."
+        return f"Set {field} to {fits}: a step of {fits} images fits."
 
 
 class WeightsRefused(EngineError):

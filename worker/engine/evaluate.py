@@ -6,6 +6,7 @@ import copy
 import statistics
 import time
 from dataclasses import dataclass
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from worker.engine.data import ImageSet
 from worker.engine.ensemble import Ensemble
 from worker.engine.network import Network
 
-_BATCH = 512
+_BATCH, _VALUES = 512, 2**24
 _WARM_UP, _TIMED = 5, 30
 
 
@@ -40,7 +41,8 @@ def evaluate(network: Network | Ensemble, images: ImageSet) -> Evaluation:
     """In fp32 and evaluation mode, whatever the training does; the network's mode is put back."""
     was_training = network.training
     network.eval()
-    batches = zip(torch.split(images.images, _BATCH), torch.split(images.labels, _BATCH), strict=True)
+    batch_size = images_at_once(network)
+    batches = zip(torch.split(images.images, batch_size), torch.split(images.labels, batch_size), strict=True)
     predictions, losses, among_five = [], [], []
     for batch, labels in batches:
         logits = network(
@@ -58,6 +60,13 @@ def evaluate(network: Network | Ensemble, images: ImageSet) -> Evaluation:
         loss=float(torch.cat(losses).double().mean()),
         predictions=named,
     )
+
+
+def images_at_once(network: Network | Ensemble, *, values: int = _VALUES) -> int:
+    """So many that they are at most ``values`` numbers as the network takes them, so that large ones fit, too."""
+    members = network.members if isinstance(network, Ensemble) else [network]
+    largest = max(prod(member.input_shape) for member in members if isinstance(member, Network))
+    return max(1, min(_BATCH, values // largest))
 
 
 @dataclass(frozen=True)

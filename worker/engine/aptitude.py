@@ -1,0 +1,56 @@
+"""Whether a network knows some images, and whether it would know them far better under another preprocessing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from worker.engine.data import ImageSet
+from worker.engine.evaluate import evaluate
+from worker.engine.network import Network, Preprocessing
+
+LOOKED_AT = 512
+"""Images of which a look at a network takes notice."""
+_CLEARLY_BETTER = 0.1
+"""In accuracy: by more than this, and with half the errors."""
+OTHER_PREPROCESSING = "Its mean and deviation are not those it was trained with; give the model the right ones."
+
+Statistics = tuple[float, ...]
+
+
+def guessing(labels: Tensor) -> tuple[float, float]:
+    """What the most frequent of ``labels`` (int64 [N]) gives, and an accuracy that stands clear of it."""
+    share = float(torch.bincount(labels).max()) / len(labels)
+    return share, share + 3 * math.sqrt(share * (1 - share) / len(labels))
+
+
+def better_preprocessing(network: Network, images: ImageSet, accuracy: float) -> str | None:
+    """Where the network halves its errors under another preprocessing: how many it gets right then, and under which.
+
+    ``accuracy`` is the share of ``images`` it is right on as it is.
+    """
+    given, device = network.preprocessing, network.mean.device
+    best, how = accuracy, ""
+    for name, mean, std in _other_statistics(images.images, given.shape[0]):
+        other = Network(network.body, Preprocessing(given.shape, mean, std)).to(device).eval()
+        found = evaluate(other, images).top1
+        best, how = (found, name) if found > best else (best, how)
+    if images.images.shape[1] == given.shape[0] == 3:
+        found = evaluate(network, ImageSet(images.images.flip(1), images.labels)).top1
+        best, how = (found, "red and blue exchanged") if found > best else (best, how)
+    clearly = best - accuracy > _CLEARLY_BETTER and 1 - best < (1 - accuracy) / 2
+    return f"{best:.1%} with {how}" if clearly else None
+
+
+def _other_statistics(images: Tensor, channels: int) -> Iterator[tuple[str, Statistics, Statistics]]:
+    """Name, mean and deviation of what a network is often trained with."""
+    if images.shape[1] == channels:
+        pixels = images.float().div(255).transpose(0, 1).flatten(1)
+        mean, std = tuple(pixels.mean(dim=1).tolist()), tuple(pixels.std(dim=1).clamp_min(1e-3).tolist())
+        shown = (", ".join(f"{value:.4f}" for value in values) for values in (mean, std))
+        yield "the training images' own mean ({}) and deviation ({})".format(*shown), mean, std
+    yield "values of 0 to 1 as they are (mean 0, deviation 1)", (0.0,) * channels, (1.0,) * channels
+    yield "mean 0.5 and deviation 0.5", (0.5,) * channels, (0.5,) * channels
