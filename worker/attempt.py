@@ -121,11 +121,8 @@ class Attempt:
         fetched = [weights.published(self.settings, name) for name in libraries]
         builtin = staging.builtin(self.settings, read.spec["dataset"]["id"]) if read.dataset is None else None
         for wanted in fetched if builtin is None else [builtin, *fetched]:
-            if not wanted.is_kept:
-                ending = self._run_child(watch, staging.start_fetching(self.settings, wanted, self.scratch))
-                if ending.reason is not None:
-                    return ending
-                staging.keep(wanted, self.scratch)
+            if (ending := self._fetch(watch, wanted)).reason is not None:
+                return ending
         if builtin is not None:
             staging.stage_builtin(builtin, self.scratch)
         else:
@@ -140,6 +137,15 @@ class Attempt:
             (self.scratch / folder).mkdir()
         child = spawn("train", folder=self.scratch, network=False)
         return self._with_result(self._run_child(watch, child, resumed_from=resumed_from))
+
+    def _fetch(self, watch: Watch, wanted: staging.Fetched) -> Ending:
+        """Have a child make what is wanted, where this worker does not have it yet."""
+        if wanted.is_kept:
+            return Ending(None)
+        ending = self._run_child(watch, staging.start_fetching(self.settings, wanted, self.scratch))
+        if ending.reason is None:
+            staging.keep(wanted, self.scratch)
+        return ending
 
     def _with_result(self, ending: Ending) -> Ending:
         if ending.reason is None and self.result is None:

@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 
+from worker.appraise import appraise
 from worker.child import Emitter
 from worker.convert import convert
 from worker.engine.data.ingest import Ingest
 from worker.engine.errors import EngineError
 from worker.sandbox import Protections
 
-UPLOAD, BUNDLE, SCRATCH = Path("upload"), Path("bundle"), Path("unpacked")
+UPLOAD, BUNDLE, SCRATCH, DATASET = Path("upload"), Path("bundle"), Path("unpacked"), Path("dataset")
 
 
 def _dataset(plan: dict[str, Any], report: dict[str, Any], alive: Callable[[], None]) -> dict[str, Any]:
@@ -30,8 +31,12 @@ def _dataset(plan: dict[str, Any], report: dict[str, Any], alive: Callable[[], N
     return ingest.run(BUNDLE, name=plan["name"])
 
 
-def _model(plan: dict[str, Any], report: dict[str, Any], _alive: Callable[[], None]) -> dict[str, Any]:
-    return convert(UPLOAD, BUNDLE, declared=plan["declared"], report=report)
+def _model(plan: dict[str, Any], report: dict[str, Any], alive: Callable[[], None]) -> dict[str, Any]:
+    facts = convert(UPLOAD, BUNDLE, declared=plan["declared"], report=report)
+    if plan["appraisal"] is not None:
+        alive()
+        appraise(BUNDLE, DATASET, asked=plan["appraisal"], report=report, alive=alive)
+    return facts
 
 
 VALIDATIONS: dict[str, Callable[[dict[str, Any], dict[str, Any], Callable[[], None]], dict[str, Any]]] = {

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app.db import on_commit
 from app.errors import StorageError
 from app.lifecycle.lease import LeaseLost, held
 from app.lifecycle.uploads import content_key
-from app.lifecycle.validation import asset_of, conclude
+from app.lifecycle.validation import Asset, asset_of, conclude
+from app.tables import DataSet
+from stillhouse.spec.datasets import DATASETS
 from worker import staging
 from worker.attempt import Attempt
 from worker.handover import Handover, Untrustworthy
 from worker.patience import insist
 from worker.sandbox import spawn
-from worker.watch import Ending
+from worker.watch import Ending, Watch
 
 KEPT = {
     "datasets": ({"data.safetensors", "dataset.json"},),
     "models": ({"model.safetensors", "model.json"}, {"model.onnx", "model.json"}),
 }
 """By table, the sets of files that may make up the stored form."""
+_APPRAISAL_SECONDS = 900.0
+"""At most so long a model's accuracy is measured."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,16 @@ class Subject:
     """Of the keys of what is kept."""
     upload: str
     plan: dict[str, Any]
+    measured_on: MeasuredOn | None
+
+
+@dataclass(frozen=True)
+class MeasuredOn:
+    """The data set that a model's accuracy was asked for."""
+
+    name: str
+    files: Mapping[str, Mapping[str, Any]] | None
+    """Of an uploaded one that is there; None of a built-in one."""
 
 
 class Validation(Attempt):
@@ -47,9 +65,35 @@ class Validation(Attempt):
             self.storage.fetch(self.subject.upload, self.scratch / "upload")
         except OSError as error:
             raise StorageError(f"the upload cannot be read: {error.strerror}") from error
-        staging.write_plan(self.scratch, {**self.subject.plan, "memory_bytes": self.settings.validation_memory_bytes})
+        watch = self._watch(self.settings.validation_seconds)
+        appraisal = self._stage_appraisal(watch, self.subject.measured_on)
+        if isinstance(appraisal, Ending):
+            return appraisal
+        memory = self.settings.validation_memory_bytes
+        staging.write_plan(self.scratch, {**self.subject.plan, "memory_bytes": memory, "appraisal": appraisal})
         child = spawn("validate", folder=self.scratch, network=False)
-        return self._with_result(self._run_child(self._watch(self.settings.validation_seconds), child))
+        return self._with_result(self._run_child(watch, child))
+
+    def _stage_appraisal(self, watch: Watch, wanted: MeasuredOn | None) -> dict[str, Any] | Ending | None:
+        """Bring the data set that is asked for; a set that cannot be had is no reason to refuse the model."""
+        if wanted is None:
+            return None
+        problem = None
+        if wanted.files is not None:
+            staging.stage_uploaded(self.storage, wanted.files, self.scratch)
+        elif wanted.name not in DATASETS:
+            problem = "it is not in this project any more"
+        else:
+            builtin = staging.builtin(self.settings, wanted.name)
+            ending = self._fetch(watch, builtin)
+            if ending.reason == "download_failed":
+                problem, self.failed = ending.detail or "the download failed", None
+            elif ending.reason is not None:
+                return ending
+            else:
+                staging.stage_builtin(builtin, self.scratch)
+        seconds = min(_APPRAISAL_SECONDS, self.settings.validation_seconds / 2)
+        return {"dataset": wanted.name, "seconds": seconds, "problem": problem}
 
     def _look(self) -> Subject:
         with self.database.transaction() as session:
@@ -60,7 +104,15 @@ class Validation(Attempt):
                 prefix=f"{table}/{asset.id}/attempts/{self.lease.attempt}",
                 upload=content_key(asset.upload_id),
                 plan={"table": table, "name": asset.name, "declared": asset.declared},
+                measured_on=self._measured_on(session, asset),
             )
+
+    def _measured_on(self, session: Session, asset: Asset) -> MeasuredOn | None:
+        name = asset.declared.get("dataset")
+        if name is None:
+            return None
+        row = session.scalar(select(DataSet).where(DataSet.id == name, DataSet.project_id == asset.project_id))
+        return MeasuredOn(name, row.files if row is not None else None)
 
     def _publish(self) -> None:
         """Store the files, then the verdict in one fenced transaction; the upload itself is not needed after it."""

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.dependencies import Reader, ReadSession, ServicesDep, Writer, WriteSession
 from app.models import schemas
-from app.models.service import MODELS
+from app.models.service import MODELS, check_dataset
 from stillhouse.assets import Model
 from stillhouse.resources import Page
 
@@ -21,6 +21,8 @@ def create_model(
     request: schemas.ModelRequest, caller: Writer, session: WriteSession, given: ServicesDep, response: Response
 ) -> Model:
     """Make a model of an upload. It is ``pending`` until a worker validates it."""
+    if request.dataset is not None:
+        check_dataset(session, caller, request.dataset, classes=len(request.classes))
     declared = request.model_dump(exclude={"name", "upload"})
     row, new = MODELS.create(session, given, caller, name=request.name, upload=request.upload, declared=declared)
     response.status_code = 201 if new else 200

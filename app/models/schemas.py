@@ -27,6 +27,13 @@ class ModelRequest(SpecModel):
     mean: Mean = Field(description="Of each channel, for pixels from 0 to 1.")
     std: Std = Field(description="Of each channel, for pixels from 0 to 1.")
     input_size: int = Field(ge=4, le=1024, description="Side in pixels of the images it was trained on.")
+    dataset: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="Measure its accuracy on this set's test split: a built-in name, or ds_… of one that is ready. The "
+        "report then has `accuracy`, and `warnings` where another preprocessing would suit the model better.",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
@@ -50,7 +50,7 @@ def upload_dataset(
 
 
 @models.command("upload")
-def upload_model(  # noqa: PLR0913  # each is a documented option
+def upload_model(  # noqa: PLR0913, PLR0917  # each is a documented option
     file: Annotated[
         Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="safetensors, or a state dict.")
     ],
@@ -60,6 +60,7 @@ def upload_model(  # noqa: PLR0913  # each is a documented option
     std: Annotated[str, typer.Option(help="Of each channel, by commas, for pixels from 0 to 1.")],
     input_size: Annotated[int, typer.Option(min=4, max=1024, help="Side of the images it was trained on.")],
     name: Annotated[str | None, typer.Option(help="By default the file's name.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Measure its accuracy on this data set: a name or ds_….")] = None,
     upload: GoOn = None,
     *,
     no_wait: NoWait = False,
@@ -72,6 +73,7 @@ def upload_model(  # noqa: PLR0913  # each is a documented option
         "mean": _numbers("--mean", mean),
         "std": _numbers("--std", std),
         "input_size": input_size,
+        "dataset": dataset,
     }
     with Client() as client:
         sent = _send(client, file, upload)
@@ -180,8 +182,10 @@ def _show(shown: DataSet | Model, *, as_json: bool) -> None:
     if isinstance(shown, Model):
         rows += [("architecture", shown.architecture)]
         rows += [("parameters", f"{shown.parameters:,}")] if shown.parameters else []
+        rows += [("accuracy", _accuracy(report["accuracy"]))] if "accuracy" in report else []
     rows += [("classes", str(len(shown.classes)))] if shown.classes else []
     rows += [("note", note) for note in report.get("notes", [])]
+    rows += [("warning", warning) for warning in report.get("warnings", [])]
     corrupt = report.get("corrupt", {"count": 0, "files": []})
     rows += [("unreadable", f"{item['file']}: {item['problem']}") for item in corrupt["files"][:10]]
     if corrupt["count"] > 10:
@@ -190,6 +194,11 @@ def _show(shown: DataSet | Model, *, as_json: bool) -> None:
     for name, value in rows:
         table.add_row(f"[bold]{name}[/]", value if name == "state" else escape(value))
     out.print(table)
+
+
+def _accuracy(found: dict[str, Any]) -> str:
+    shares = ", ".join(f"{name} {found[name]:.2%}" for name in ("top1", "top5"))
+    return f"{shares} of {found['images']:,} {found['split']} images of {found['dataset']}"
 
 
 def _class_names(text: str) -> list[str]:

@@ -157,7 +157,7 @@ class Uploads:
         self._send(delete("datasets", dataset_id))
 
     def create_model(self, *, name: str, upload: str, **declared: Any) -> Model:
-        """Have a model made of an upload: architecture, classes, mean, std, input_size."""
+        """Have a model made of an upload: architecture, classes, mean, std, input_size; dataset to be measured on."""
         return self._send(make("models", Model, {"name": name, "upload": upload, **declared}))
 
     def model(self, model_id: str) -> Model:

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save
 
 from tests.client.test_command import command
 from tests.engine.archives import folder, picture, zipped
 from tests.harness import Service, service
+from worker.engine.network import build_body
 
 SPEC = """\
 name: mine
@@ -52,12 +54,18 @@ def test_a_folder_becomes_a_data_set_that_a_job_trains_on_and_its_student_a_mode
     assert (student["input"]["shape"], student["classes"]) == ([3, 8, 8], ["ants", "bees"])
     assert student["input"]["mean"] == dataset["mean"]
     assert json.loads((bundle / "environment.json").read_text())["stored_dataset_sha256"] == dataset["sha256"]
-    arguments = ["--architecture", "resnet8", "--classes", "ants,bees", "--input-size", "8"]
+    arguments = ["--architecture", "resnet8", "--classes", "ants,bees", "--input-size", "8", "--dataset", dataset["id"]]
     arguments += [f"--{name}={','.join(map(str, student['input'][name]))}" for name in ("mean", "std")]
     model = command("models", "upload", str(bundle / "student.safetensors"), *arguments, "--json", **at)
     assert model.returncode == 0, model.stderr + model.stdout
     found = json.loads(model.stdout)
     assert (found["state"], found["input"], found["parameters"]) == ("ready", student["input"], student["parameters"])
+    measured, told = found["report"]["accuracy"], json.loads((bundle / "report.json").read_text())["result"]["student"]
+    assert (measured["dataset"], measured["split"], measured["images"]) == (dataset["id"], "test", 20)
+    assert {name: measured[name] for name in ("top1", "top5")} == {name: told[name] for name in ("top1", "top5")}
+    assert f"of 20 test images of {dataset['id']}" in " ".join(
+        command("models", "show", found["id"], **at).stdout.split()
+    )
     assert found["sha256"] == next(
         row["sha256"]
         for row in running.get(f"/v1/jobs/{job['id']}/artifacts")["data"]
@@ -78,6 +86,19 @@ def test_a_rejected_set_is_exit_status_1_and_one_document(running: Service, tmp_
     assert "1 of 2 images cannot be read" in shown.stdout
     waiting = command("datasets", "upload", str(upload), "--no-wait", "--json", data_dir=running.data_dir)
     assert (waiting.returncode, json.loads(waiting.stdout)["state"]) in ((0, "pending"), (0, "validating"))
+
+
+def test_a_built_in_set_to_be_measured_on_is_fetched_first(running: Service, tmp_path: Path) -> None:
+    digits = ",".join("0123456789")
+    (tmp_path / "x").write_bytes(save(build_body("lenet5", classes=10, shape=(1, 8, 8)).state_dict()))
+    options = ["--architecture", "lenet5", "--classes", digits, "--mean", "0.3", "--std", "0.4", "--input-size", "8"]
+    model = command(
+        "models", "upload", str(tmp_path / "x"), *options, "--dataset", "digits", "--json", data_dir=running.data_dir
+    )
+    assert model.returncode == 0, model.stderr + model.stdout
+    report = json.loads(model.stdout)["report"]
+    assert (report["accuracy"]["dataset"], report["accuracy"]["images"]) == ("digits", 179)
+    assert any("where guessing gives 1" in warning for warning in report["warnings"])
 
 
 def test_numbers_that_are_none_are_said_before_anything_is_sent(running: Service, tmp_path: Path) -> None:
