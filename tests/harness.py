@@ -14,6 +14,9 @@ from typing import Any, Literal, TypeVar
 
 import httpx
 
+from app.config import Settings
+from tests.servers.backends import backend as started_backend
+
 TREE = Path(__file__).resolve().parent.parent
 Target = Literal["child", "worker", "api", "all"]
 Value = TypeVar("Value")
@@ -72,6 +75,11 @@ class Service:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(timeout=60)
+
+    @property
+    def database_url(self) -> str:
+        """Of its database, for tests that look inside."""
+        return self.settings.get("STILLHOUSE_DATABASE_URL") or Settings(data_dir=self.data_dir).database_url
 
     def get(self, path: str, **params: Any) -> Any:
         """The JSON behind ``path``; a connection cut by a killed API is tried again."""
@@ -176,15 +184,16 @@ def eventually(condition: Callable[[], Value], *, what: Callable[[], str] | str,
 
 
 @contextmanager
-def service(data_dir: Path, **settings: str) -> Iterator[Service]:
-    """A running service, gone afterwards."""
-    running = Service(data_dir, **settings)
-    try:
-        running.start()
-        yield running
-    finally:
-        running.stop()
-        running.http.close()
+def service(data_dir: Path, *, backend: str = "embedded", **settings: str) -> Iterator[Service]:
+    """A running service on a backend of its own, gone afterwards."""
+    with started_backend(backend) as urls:
+        running = Service(data_dir, **urls, **settings)
+        try:
+            running.start()
+            yield running
+        finally:
+            running.stop()
+            running.http.close()
 
 
 def _children(pid: int) -> list[int]:
