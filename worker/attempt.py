@@ -19,7 +19,7 @@ from app.storage import Storage
 from app.tables import Checkpoint, DataSet
 from stillhouse.spec.reasons import REASONS
 from worker import staging, weights
-from worker.handover import PHASE, Handover, Untrustworthy
+from worker.handover import PHASE, Handover, Untrustworthy, point
 from worker.heartbeat import Heartbeat
 from worker.patience import insist
 from worker.publish import publish
@@ -187,7 +187,7 @@ class Attempt:
             case "progress":
                 self.reporter.progress(event)
             case "metrics":
-                self.reporter.metrics([(name, step, at, value) for name, step, at, value in event["points"]])
+                self.reporter.metrics([point(*each) for each in event["points"]])
             case "checkpoint":
                 self._keep_checkpoint(event)
             case "result":

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.faults.invariants import check
-from tests.harness import Service, Target, eventually
+from tests.harness import Remote, Service, Target, eventually
 
 TARGETS: tuple[Target, ...] = ("child", "worker", "api", "all")
 
@@ -43,6 +45,15 @@ SPEC: dict[str, Any] = {
 }
 """About ten seconds of training with all that could lose its place: dropout, augmentation, selection, a control."""
 
+SHORT: dict[str, Any] = {
+    **{name: part for name, part in SPEC.items() if name != "teacher"},
+    "name": "short",
+    "method": {"name": "none"},
+    "training": {"epochs": 40, "batch_size": 32, "augmentation": "crop", "optimizer": {"name": "adam"}},
+    "control": False,
+}
+"""One network alone, for faults whose moment does not depend on the phase."""
+
 
 @dataclass(frozen=True)
 class Disturbed:
@@ -54,15 +65,42 @@ class Disturbed:
     attempts: int
 
 
-def undisturbed(service: Service) -> bytes:
-    """The student's bytes when nothing happens."""
-    job_id = service.submit(SPEC)
-    assert service.wait(job_id)["status"] == "succeeded", service.job(job_id)
-    assert check(service, job_id) == []
-    return service.artifact(job_id, "student.safetensors")
+@dataclass(frozen=True)
+class Reference:
+    """What a job comes to when nothing happens to it."""
+
+    student: bytes
+    metrics: dict[str, list[tuple[int, float | None]]]
+
+    def differences(self, service: Remote, job_id: str, *, scratch: Path | None = None) -> list[str]:
+        """What is wrong with a job that was disturbed: a broken invariant, or any other result."""
+        job = service.job(job_id)
+        broken = check(service, job_id, scratch=scratch)
+        if job["status"] != "succeeded":
+            return [*broken, f"the job {job['status']}: {job['status_reason']}, {job['status_detail']}"]
+        if service.artifact(job_id, "student.safetensors") != self.student:
+            broken.append("the student's bytes differ from the undisturbed run's")
+        if service.metrics(job_id) != self.metrics:
+            broken.append("a metric's steps or values differ from the undisturbed run's")
+        return broken
 
 
-def disturb(service: Service, expected: bytes, targets: Iterator[Target], chance: random.Random) -> Disturbed:
+_known: dict[str, Reference] = {}
+"""By spec: the result is the same on every backend, so it is found once a session."""
+
+
+def undisturbed(service: Remote, spec: dict[str, Any] = SPEC) -> Reference:
+    """What ``spec`` comes to when nothing happens."""
+    key = json.dumps(spec)
+    if key not in _known:
+        job_id = service.submit(spec)
+        assert service.wait(job_id)["status"] == "succeeded", service.job(job_id)
+        assert check(service, job_id) == []
+        _known[key] = Reference(service.artifact(job_id, "student.safetensors"), service.metrics(job_id))
+    return _known[key]
+
+
+def disturb(service: Service, expected: Reference, targets: Iterator[Target], chance: random.Random) -> Disturbed:
     """Submit a job and kill the next targets at random moments until it has ended.
 
     The first kill comes at any moment. Each further one waits for a checkpoint of the new attempt, since three
@@ -80,11 +118,7 @@ def disturb(service: Service, expected: bytes, targets: Iterator[Target], chance
             break
         time.sleep(chance.uniform(0.0, 1.5))
     job = service.wait(job_id)
-    broken = check(service, job_id)
-    if job["status"] != "succeeded":
-        broken.append(f"the job {job['status']}: {job['status_reason']}, {job['status_detail']}")
-    elif service.artifact(job_id, "student.safetensors") != expected:
-        broken.append("the student's bytes differ from the undisturbed run's")
+    broken = expected.differences(service, job_id, scratch=service.data_dir / "scratch")
     return Disturbed(job_id=job_id, kills=tuple(kills), broken=tuple(broken), attempts=job["attempt"])
 
 
