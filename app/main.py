@@ -63,21 +63,22 @@ def create_app(settings: Settings, *, doorbell: Doorbell | None = None) -> FastA
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    upkeep = asyncio.create_task(_upkeep(services))
+    stopping = asyncio.Event()
+    upkeep = asyncio.create_task(_upkeep(services, stopping))
     yield
-    upkeep.cancel()
-    with suppress(asyncio.CancelledError):
-        await upkeep
+    stopping.set()  # no cancellation: its thread would go on with a connection that nobody closes
+    await upkeep
     services.database.dispose()
 
 
-async def _upkeep(services: Services) -> None:
-    """End expired leases and uploads, for ever; a database that is down for a while is met with patience."""
+async def _upkeep(services: Services, stopping: asyncio.Event) -> None:
+    """End expired leases and uploads until the end; a database that is down for a while is met with patience."""
     settings = services.settings
-    while True:
+    while not stopping.is_set():
         try:
             await to_thread.run_sync(lambda: sweep(services.database, max_losses=settings.max_losses))
             await to_thread.run_sync(expire, services.database, settings.data_dir)
         except Exception:
             logger.exception("the upkeep failed; it tries again in %s s", settings.upkeep_seconds)
-        await asyncio.sleep(settings.upkeep_seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), settings.upkeep_seconds)

@@ -16,6 +16,7 @@ from app.lifecycle import events
 from app.lifecycle.lease import Lease, held
 from app.storage import Stored
 from app.tables import Attempt, Checkpoint, Job, LogChunk, MetricPoint
+from worker.engine import failpoint
 from worker.patience import insist
 
 _FLUSH_SECONDS = 1.0
@@ -144,6 +145,7 @@ class Reporter:
     def _write_buffers(self, session: Session, job: Job) -> None:
         if self._points:
             _upsert(session, job.id, self._points)
+            failpoint.reach("metric.commit")
         for type_, data in self._events:
             if type_ == _PROGRESS:
                 job.progress = {name: data.get(name) for name in _SHOWN}

@@ -23,7 +23,7 @@ from stillhouse.spec import REASONS, JobSpec
 from worker.assembly import Phase, batch_size_field, build_run, build_teacher, phases, ready_teachers, rehearse
 from worker.bundle import write_bundle
 from worker.child import EXIT_STOPPED, Emitter
-from worker.engine import checkpoint
+from worker.engine import checkpoint, failpoint
 from worker.engine.data import store
 from worker.engine.data.split import split_dataset
 from worker.engine.distill import distill
@@ -77,6 +77,7 @@ class Job:
 
     def run(self) -> None:
         """Train every phase, compare, write the bundle."""
+        failpoint.reach("child.start")
         ready = ready_teachers(self.spec, self.dataset)
         rehearse(self.spec, self.dataset, ready)
         trained: dict[str, Run] = {}
@@ -109,6 +110,7 @@ class Job:
             on_evaluated=lambda: self.emitter.emit("alive"),
         )
         self.emitter.emit("result", result=result)
+        failpoint.reach("child.result")
 
     def _train(self, phase: Phase, run: Run) -> None:
         """One phase, from its checkpoint if there is one, to its end."""

@@ -23,6 +23,7 @@ from app.storage import LocalStorage, open_storage
 from app.tables import Job, Project
 from tests.app.running import claimed, ended
 from tests.harness import TREE, alive, eventually
+from tests.servers.backends import BACKENDS, backend
 from tests.worker.fetching import fetched
 from worker import staging
 from worker.heartbeat import Heartbeat
@@ -35,11 +36,17 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path)
 
 
-@pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
-    """One waiting job, ``job_1``."""
-    upgrade(settings.database_url)
-    opened = Database(settings.database_url)
+@pytest.fixture(params=BACKENDS)
+def database(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Database]:
+    """One waiting job, ``job_1``, on SQLite and on PostgreSQL in turn."""
+    with backend(request.param) as urls:
+        url = urls.get("STILLHOUSE_DATABASE_URL", settings.database_url)
+        upgrade(url)
+        yield from with_one_job(url)
+
+
+def with_one_job(url: str) -> Iterator[Database]:
+    opened = Database(url)
     with opened.transaction() as session:
         session.add(Project(id="prj", name="p", created_at=now(session)))
         session.flush()
