@@ -13,6 +13,7 @@ AppError
 ├── Busy            423 busy: another request is writing
 ├── WrongChecksum   460 wrong_checksum
 └── StorageError    507 storage_error: no space, no right to write
+    └── StorageAway 503 storage_error: the store does not answer now
 """
 
 from __future__ import annotations
@@ -86,3 +87,8 @@ class WrongChecksum(AppError):
 
 class StorageError(AppError):
     status, code, title = 507, "storage_error", "Storage failed"
+
+
+class StorageAway(StorageError):
+    status, title = 503, "Storage does not answer"
+    headers: ClassVar = {"Retry-After": "5"}

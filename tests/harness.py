@@ -39,7 +39,7 @@ class Service:
         self.settings = settings
         self.log = data_dir.with_suffix(".log")
         self.process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(timeout=30)
+        self.http = httpx.Client(timeout=30, follow_redirects=True)  # to the store; the key stays behind
 
     def start(self) -> None:
         """Start it, and wait until it is ready."""

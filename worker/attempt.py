@@ -13,6 +13,7 @@ from typing import Any
 from app.config import Settings
 from app.db import Database
 from app.errors import StorageError
+from app.lifecycle.garbage import drop
 from app.lifecycle.lease import Lease, LeaseLost, held
 from app.lifecycle.settle import end
 from app.storage import Storage
@@ -210,8 +211,7 @@ class Attempt:
         key = f"jobs/{self.lease.job_id}/attempts/{self.lease.attempt}/checkpoints/{name}"
         with self.outbox.open(name) as file:
             try:
-                for stale in self.reporter.checkpoint(self.storage.put(key, file), event):
-                    self.storage.delete(stale)
+                drop(self.storage, self.reporter.checkpoint(self.storage.put(key, file), event))
             except StorageError as error:
                 self.reporter.event("job.warning", {"message": f"this checkpoint could not be kept: {error}"})
         self.outbox.remove(name)

@@ -1,0 +1,52 @@
+"""A TCP proxy of a few lines that can be slow, cut its connections, or take them and say nothing."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+_PIECE = 2**14
+
+
+class Proxy:
+    """Stands before a port of 127.0.0.1; ``delay`` is the pause before each piece in either direction."""
+
+    def __init__(self, port: int) -> None:
+        self.delay = 0.0
+        self.cut_after: int | None = None
+        """Bytes towards the server after which every connection is cut; None for never."""
+        self._target = port
+        self._passed = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                inside, _ = self._listener.accept()
+            except OSError:
+                return
+            outside = socket.create_connection(("127.0.0.1", self._target))
+            for source, sink, upwards in ((inside, outside, True), (outside, inside, False)):
+                threading.Thread(target=self._pump, args=(source, sink, upwards), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, upwards: bool) -> None:  # noqa: FBT001  # a thread's
+        try:
+            while piece := source.recv(_PIECE):
+                time.sleep(self.delay)
+                if upwards and self.cut_after is not None:
+                    self._passed += len(piece)
+                    if self._passed > self.cut_after:
+                        break
+                sink.sendall(piece)
+        except OSError:
+            pass
+        for end in (source, sink):
+            end.close()
