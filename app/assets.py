@@ -17,6 +17,7 @@ from app.dependencies import Services
 from app.errors import Conflict, Invalid, NotFound
 from app.ids import Prefix, new_id
 from app.lifecycle import uploads, validation
+from app.lifecycle.garbage import discard
 from app.tables import DataSet, Job, Model, Upload
 from stillhouse.resources import FieldError
 from stillhouse.spec.reasons import TERMINAL
@@ -72,8 +73,6 @@ class Assets(Generic[Table]):
             return earlier, False
         row.expires_at = None
         validation.begin(session, asset)  # workers look for validations by themselves, no bell is rung
-        # a move that is done again after a failed commit finds the file where it belongs
-        given.storage.take(uploads.content_key(row.id), uploads.path(given.settings.data_dir, row.id))
         return asset, True
 
     def _made_of(self, session: Session, caller: Caller, upload: str) -> Table | None:
@@ -114,8 +113,8 @@ class Assets(Generic[Table]):
         for gone in (session.get(Job, row.job_id), session.get(Upload, row.upload_id), row):
             if gone is not None:
                 session.delete(gone)
-        for prefix in (self.folder(row.id), f"uploads/{row.upload_id}"):
-            on_commit(session, partial(given.storage.delete_prefix, prefix))
+        gone_with_it = (self.folder(row.id), uploads.folder(row.upload_id))
+        on_commit(session, partial(discard, given.storage, *gone_with_it))
 
     def folder(self, asset_id: str) -> str:
         """Below which key its files lie."""

@@ -98,7 +98,7 @@ def _broker(settings: Settings) -> str:
 
 
 def _storage(settings: Settings) -> str:
-    open_storage(settings.storage_url)
+    open_storage(settings.storage_url).check()
     return settings.storage_url
 
 

@@ -48,7 +48,11 @@ def create_app(settings: Settings, *, doorbell: Doorbell | None = None) -> FastA
     app.state.services = Services(
         settings=settings,
         database=database,
-        storage=open_storage(settings.storage_url),
+        storage=open_storage(
+            settings.storage_url,
+            patience_seconds=settings.storage_patience_seconds,
+            public_endpoint=settings.storage_public_endpoint,
+        ),
         doorbell=doorbell or Doorbell(create_celery(settings)),
     )
     app.state.tailer = Tailer(database)
@@ -77,7 +81,7 @@ async def _upkeep(services: Services, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         try:
             await to_thread.run_sync(lambda: sweep(services.database, max_losses=settings.max_losses))
-            await to_thread.run_sync(expire, services.database, settings.data_dir)
+            await to_thread.run_sync(expire, services.database, services.storage)
         except Exception:
             logger.exception("the upkeep failed; it tries again in %s s", settings.upkeep_seconds)
         with suppress(TimeoutError):

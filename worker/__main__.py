@@ -42,7 +42,8 @@ def main() -> None:
     name = settings.worker_name or f"{host}-{os.getpid()}"
     worker = Worker(name=name, host=host, devices=_devices(), queues=settings.queue_names)
     held = scratch.own(settings.data_dir, name)
-    database, storage = Database(settings.database_url), open_storage(settings.storage_url)
+    database = Database(settings.database_url)
+    storage = open_storage(settings.storage_url, patience_seconds=settings.storage_patience_seconds)
     supervisor = Supervisor(settings, database, storage, worker)
     validator = Supervisor(settings, database, storage, replace(worker, kind="validation"))
     celery = create_celery(settings)

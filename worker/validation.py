@@ -10,11 +10,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db import on_commit
-from app.errors import StorageError
+from app.lifecycle import uploads
+from app.lifecycle.garbage import discard
 from app.lifecycle.lease import LeaseLost, held
-from app.lifecycle.uploads import content_key
 from app.lifecycle.validation import Asset, asset_of, conclude
-from app.tables import DataSet
+from app.tables import DataSet, UploadPart
 from stillhouse.spec.datasets import DATASETS
 from worker import staging
 from worker.attempt import Attempt
@@ -40,6 +40,8 @@ class Subject:
     prefix: str
     """Of the keys of what is kept."""
     upload: str
+    """Below which key the upload's parts lie."""
+    parts: list[UploadPart]
     plan: dict[str, Any]
     measured_on: MeasuredOn | None
 
@@ -61,10 +63,7 @@ class Validation(Attempt):
     def _work(self) -> Ending:
         self.reporter.stage("staging")
         self.subject = insist(self._look, lost=lambda: self.beat.lost)
-        try:
-            self.storage.fetch(self.subject.upload, self.scratch / "upload")
-        except OSError as error:
-            raise StorageError(f"the upload cannot be read: {error.strerror}") from error
+        staging.stage_upload(self.storage, self.subject.parts, self.scratch / "upload")
         watch = self._watch(self.settings.validation_seconds)
         appraisal = self._stage_appraisal(watch, self.subject.measured_on)
         if isinstance(appraisal, Ending):
@@ -102,7 +101,8 @@ class Validation(Attempt):
             return Subject(
                 table=table,
                 prefix=f"{table}/{asset.id}/attempts/{self.lease.attempt}",
-                upload=content_key(asset.upload_id),
+                upload=uploads.folder(asset.upload_id),
+                parts=uploads.parts(session, asset.upload_id),
                 plan={"table": table, "name": asset.name, "declared": asset.declared},
                 measured_on=self._measured_on(session, asset),
             )
@@ -131,12 +131,12 @@ class Validation(Attempt):
                     files=files,
                     max_losses=self.settings.max_losses,
                 )
-                on_commit(session, lambda: self.storage.delete(self.subject.upload))
+                on_commit(session, lambda: discard(self.storage, self.subject.upload))
 
         try:
             insist(write, lost=lambda: self.beat.lost)
         except LeaseLost:
-            self.storage.delete_prefix(self.subject.prefix)
+            discard(self.storage, self.subject.prefix)
             raise
 
     def _store(self) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.dependencies import Services, ServicesDep
+from app.errors import StorageError
 
 router = APIRouter(tags=["health"])
 
@@ -38,8 +39,8 @@ def healthz() -> Health:
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready: the parts say why."}})
 def readyz(given: ServicesDep, response: Response) -> Readiness:
-    """Ready to take jobs: the database answers and is migrated, and there is room on the disk."""
-    parts = {"database": _database(given), "disk": _disk(given)}
+    """Ready to take jobs: database and storage work, the database is migrated, and there is room on the disk."""
+    parts = {"database": _database(given), "storage": _storage(given), "disk": _disk(given)}
     ready = all(state == "ok" for state in parts.values())
     response.status_code = 200 if ready else 503
     return Readiness(ready=ready, parts=parts)
@@ -51,6 +52,14 @@ def _database(given: Services) -> str:
             session.execute(text("SELECT 1 FROM jobs LIMIT 1"))
     except SQLAlchemyError as error:
         return f"{type(error).__name__}; check STILLHOUSE_DATABASE_URL, and run: stillhouse migrate"
+    return "ok"
+
+
+def _storage(given: Services) -> str:
+    try:
+        given.storage.check()
+    except StorageError as error:
+        return str(error)
     return "ok"
 
 

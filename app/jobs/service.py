@@ -18,6 +18,7 @@ from app.errors import Conflict, Invalid, NotFound
 from app.ids import new_id
 from app.jobs.weights import check_weights
 from app.lifecycle import events
+from app.lifecycle.garbage import discard
 from app.lifecycle.moves import lock
 from app.lifecycle.validation import state_of
 from app.tables import DataSet, IdempotencyKey, Job, JobLabel
@@ -195,4 +196,4 @@ def delete(session: Session, given: Services, caller: Caller, job_id: str) -> No
     if job.status not in TERMINAL:
         raise Conflict(f"the job is {job.status}; cancel it first", code="invalid_state")
     session.delete(job)
-    on_commit(session, lambda: given.storage.delete_prefix(f"jobs/{job_id}"))
+    on_commit(session, lambda: discard(given.storage, f"jobs/{job_id}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.tables.accounts import ApiKey, Project
-from app.tables.assets import DataSet, Model, Upload, Validated
+from app.tables.assets import DataSet, Model, Upload, UploadPart, Validated
 from app.tables.base import Base
 from app.tables.jobs import (
     Artifact,
@@ -35,5 +35,6 @@ __all__ = [
     "Model",
     "Project",
     "Upload",
+    "UploadPart",
     "Validated",
 ]

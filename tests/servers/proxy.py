@@ -18,8 +18,12 @@ class Proxy:
 
     def __init__(self, port: int) -> None:
         self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.delay = 0.0
+        self.cut_after: int | None = None
+        """Bytes towards the server, of all connections, after which each is cut; None for never."""
         self._to = port
+        self._sent = 0
         self._mode: Mode = "open"
         self._connections: list[socket.socket] = []
         self._lock = threading.Lock()
@@ -79,14 +83,18 @@ class Proxy:
             with self._lock:
                 self._connections += [client, server]
             for reading, writing in ((client, server), (server, client)):
-                threading.Thread(target=self._pass_on, args=(reading, writing), daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(reading, writing, server), daemon=True).start()
 
-    def _pass_on(self, reading: socket.socket, writing: socket.socket) -> None:
+    def _pass_on(self, reading: socket.socket, writing: socket.socket, server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while piece := reading.recv(2**16):
                 time.sleep(self.delay)
                 if self._mode == "half-open":
                     continue  # swallowed: neither side learns of it
+                if writing is server and self.cut_after is not None:
+                    self._sent += len(piece)
+                    if self._sent > self.cut_after:
+                        break
                 writing.sendall(piece)
         for end in (reading, writing):
             with contextlib.suppress(OSError):
