@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from stillhouse.spec import JobSpec
-from worker.assembly import Phase, build_run, build_teacher, phases, ready_teachers, rehearse
+from worker.assembly import Phase, build_run, build_teacher, phases, ready_teachers, recorded_teacher, rehearse
 from worker.bundle import write_bundle
 from worker.child import EXIT_STOPPED, Emitter
 from worker.engine import checkpoint
@@ -76,8 +76,8 @@ class Job:
 
     def run(self) -> None:
         """Train every phase, compare, write the bundle."""
-        ready = ready_teachers(self.spec, self.dataset)
-        rehearse(self.spec, self.dataset, ready)
+        ready, recorded = ready_teachers(self.spec, self.dataset), recorded_teacher(self.spec, self.dataset)
+        rehearse(self.spec, self.dataset, ready, recorded)
         trained: dict[str, Run] = {}
         networks = {name: network.to(self.device) for name, network in ready.items()}
         stages = {"teacher": "teacher", "student": "training", "control": "control"}
@@ -87,7 +87,7 @@ class Job:
                 self.spec,
                 phase,
                 self.dataset,
-                teacher=build_teacher(self.spec, networks),
+                teacher=recorded or build_teacher(self.spec, networks),
                 device=self.device,
                 precision=self.precision,
             )
@@ -102,6 +102,7 @@ class Job:
             dataset=self.dataset,
             runs=trained,
             networks=networks,
+            recorded=recorded,
             settled=self.settled,
             protections=self.protections,
             on_stage=lambda stage: self.emitter.emit("stage", stage=stage),

@@ -31,7 +31,7 @@ def _dataset(plan: dict[str, Any], report: dict[str, Any], alive: Callable[[], N
 
 
 def _model(plan: dict[str, Any], report: dict[str, Any], _alive: Callable[[], None]) -> dict[str, Any]:
-    return convert(UPLOAD, BUNDLE, declared=plan["declared"], report=report)
+    return convert(UPLOAD, BUNDLE, scratch=SCRATCH, declared=plan["declared"], report=report)
 
 
 VALIDATIONS: dict[str, Callable[[dict[str, Any], dict[str, Any], Callable[[], None]], dict[str, Any]]] = {
