@@ -54,3 +54,4 @@ class Model(Validated):
     architecture: str
     input: dict[str, Any] | None = Field(None, description="shape [C, H, W], mean and std.")
     parameters: int | None = None
+    rows: dict[str, int] | None = Field(None, description="Of a file of logits, by split.")

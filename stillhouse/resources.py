@@ -45,15 +45,28 @@ class Headline(Resource):
     loss: float
     top1_deviation: float | None = Field(None, description="Standard deviation over seeds; null for one seed.")
     parameters: int
-    flops: int | None = Field(description="For one image; a multiply-add counts as two. Null of an ONNX teacher.")
-    bytes: int = Field(description="Of its weights as safetensors; of an ONNX teacher, its file.")
+    flops: int = Field(description="For one image; a multiply-add counts as two.")
+    bytes: int = Field(description="Of its weights as safetensors.")
     latency_ms: float = Field(description="Median of one image at a time on the worker's device.")
+
+
+class TeacherHeadline(Resource):
+    """The teacher on the test split, in fp32; null is what cannot be known of a teacher that is a file."""
+
+    top1: float | None = Field(description="0 to 1. Null where a file of logits says nothing of the test split.")
+    top5: float | None = None
+    loss: float | None = None
+    top1_deviation: float | None = None
+    parameters: int | None = Field(description="Null of a file of logits.")
+    flops: int | None = Field(description="For one image; null of an ONNX file and of a file of logits.")
+    bytes: int = Field(description="Of its weights as safetensors; of an ONNX file or logits, the file.")
+    latency_ms: float | None = Field(description="Null of a file of logits.")
 
 
 class Result(Resource):
     """The comparison a finished job comes to."""
 
-    teacher: Headline | None = None
+    teacher: TeacherHeadline | None = None
     student: Headline
     control: Headline | None = None
     agreement: float | None = Field(

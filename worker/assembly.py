@@ -15,7 +15,7 @@ from stillhouse.spec.footprints import input_shape
 from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, Teacher, title, training_of
 from stillhouse.spec.networks import Network as NetworkSpec
 from stillhouse.spec.training import Training
-from worker.engine import weights
+from worker.engine import recorded, weights
 from worker.engine.data import Dataset
 from worker.engine.ensemble import Ensemble
 from worker.engine.errors import WeightsRefused
@@ -26,6 +26,7 @@ from worker.engine.network import Description, Network, Preprocessing, Stem, bui
 from worker.engine.optim import build_schedule
 from worker.engine.precision import Precision
 from worker.engine.random import derive
+from worker.engine.recorded import RecordedTeacher
 from worker.engine.run import Recipe, Run
 from worker.engine.teacher import LiveTeacher
 
@@ -138,8 +139,17 @@ def ready_teachers(spec: JobSpec, dataset: Dataset) -> dict[str, Network]:
     return {
         name: build(teacher, dataset, seed=0, role=name, fine_tune=False)
         for name, teacher in teachers_of(spec).items()
-        if training_of(teacher) is None
+        if training_of(teacher) is None and architecture_of(teacher) != recorded.LOGITS
     }
+
+
+def recorded_teacher(spec: JobSpec, dataset: Dataset) -> RecordedTeacher | None:
+    """The teacher that is a file of logits, if it is one. Raises WeightsRefused."""
+    if spec.teacher is None or isinstance(spec.teacher, list) or architecture_of(spec.teacher) != recorded.LOGITS:
+        return None
+    opened, said = recorded.load(WEIGHTS, "teacher", dataset)
+    print(f"the teacher is a file of logits: {said}")  # into the job's log
+    return opened
 
 
 def build_method(spec: JobSpec) -> Method:
@@ -169,12 +179,16 @@ def build_run(
     phase: Phase,
     dataset: Dataset,
     *,
-    teacher: Network | Ensemble | None,
+    teacher: Network | Ensemble | RecordedTeacher | None,
     device: torch.device,
     precision: Precision,
 ) -> Run:
     """One training, ready to start. Student and control of a seed differ in their method, and in nothing else."""
-    imitates = phase.kind == "student" and teacher is not None
+    source = (
+        teacher
+        if teacher is None or isinstance(teacher, RecordedTeacher)
+        else LiveTeacher(teacher, precision=precision)
+    )
     taught = spec.teachers[phase.index] if phase.kind == "teacher" else None
     budget = budget_of(spec, phase)
     role = phase.name if taught else "student"
@@ -183,7 +197,7 @@ def build_run(
             device
         ),
         method=build_method(spec) if phase.kind == "student" else METHODS["none"](),
-        teacher=LiveTeacher(teacher, precision=precision) if imitates and teacher is not None else None,
+        teacher=source if phase.kind == "student" else None,
         train=dataset.train.to(device),
         validation=dataset.validation.to(device) if dataset.validation is not None else None,
         recipe=Recipe(
@@ -198,7 +212,9 @@ def build_run(
     )
 
 
-def rehearse(spec: JobSpec, dataset: Dataset, ready: Mapping[str, Network]) -> None:
+def rehearse(
+    spec: JobSpec, dataset: Dataset, ready: Mapping[str, Network], recorded: RecordedTeacher | None = None
+) -> None:
     """Make the student's run once with untrained teachers, so that a method is refused before a teacher is trained.
 
     ``ready`` are the teachers that are not trained here. Raises MethodRefused.
@@ -213,7 +229,7 @@ def rehearse(spec: JobSpec, dataset: Dataset, ready: Mapping[str, Network]) -> N
         spec,
         next(phase for phase in planned if phase.kind == "student"),
         dataset,
-        teacher=build_teacher(spec, {**ready, **untrained}),
+        teacher=recorded or build_teacher(spec, {**ready, **untrained}),
         device=torch.device("cpu"),
         precision=Precision("fp32", scales_gradients=False),
     )

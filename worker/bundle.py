@@ -21,9 +21,10 @@ from worker.assembly import architecture_of, build_teacher, stem_of
 from worker.engine.blackbox import BlackBox
 from worker.engine.data import Dataset
 from worker.engine.ensemble import Ensemble
-from worker.engine.evaluate import Evaluation, Footprint, agreement, evaluate, measure
+from worker.engine.evaluate import Evaluation, Footprint, agreement, evaluate, judge, measure
 from worker.engine.exports import EXPORTS
 from worker.engine.network import Network
+from worker.engine.recorded import RecordedTeacher
 from worker.engine.run import Run
 from worker.engine.verdict import verdict
 from worker.engine.weights import describe
@@ -40,6 +41,7 @@ def write_bundle(  # noqa: PLR0913  # each by its keyword, from the one place th
     dataset: Dataset,
     runs: Mapping[str, Run],
     networks: Mapping[str, Network],
+    recorded: RecordedTeacher | None = None,
     settled: Mapping[str, Any],
     protections: Protections,
     on_stage: Callable[[str], None],
@@ -47,16 +49,20 @@ def write_bundle(  # noqa: PLR0913  # each by its keyword, from the one place th
 ) -> dict[str, Any]:
     """Evaluate on the test split in fp32, compare, and write every file but the manifest. Returns the result.
 
-    ``networks`` are those that ``runs`` trained and the teachers that came with their weights.
+    ``networks`` are those that ``runs`` trained and the teachers that came with their weights; ``recorded`` is the
+    teacher that is a file of logits.
     """
     on_stage("evaluating")
     tested: dict[str, Evaluation] = {}
     for name, network in networks.items():
         tested[name] = evaluate(network, dataset.test.to(network.mean.device))
         on_evaluated()
-    teacher = build_teacher(spec, networks)
+    teacher = recorded or build_teacher(spec, networks)
     if isinstance(teacher, Ensemble):
         tested["teacher"] = evaluate(teacher, dataset.test.to(runs["student-0"].device))
+    if recorded is not None and recorded.test is not None:
+        labels = dataset.test.labels.to(runs["student-0"].device)
+        tested["teacher"] = judge([recorded.test.to(labels.device)], labels)
     on_stage("exporting")
     student = networks["student-0"]
     weights = folder / "student.safetensors"
@@ -67,6 +73,8 @@ def write_bundle(  # noqa: PLR0913  # each by its keyword, from the one place th
         if name.endswith("-0") or name.startswith("teacher")
     }
     result = _compare(networks, tested, sizes, dataset)
+    if recorded is not None:
+        result["teacher"] = _recorded_headline(recorded, tested.get("teacher"))
     report = _report(spec, dataset, runs, tested, settled, protections, result, teacher)
     _write_json(folder / "student.json", _describe(spec, dataset, student))
     _write_json(folder / "report.json", report)
@@ -122,6 +130,13 @@ def _headline(tests: list[Evaluation], shape: Footprint, size: int) -> dict[str,
     }
 
 
+def _recorded_headline(recorded: RecordedTeacher, tested: Evaluation | None) -> dict[str, Any]:
+    """Of a file there are its bytes, and what it says of the test split if it does; the rest is not known."""
+    unknown = dict.fromkeys(("parameters", "flops", "latency_ms", "top1_deviation"))
+    known = {name: None if tested is None else getattr(tested, name) for name in ("top1", "top5", "loss")}
+    return {**known, **unknown, "bytes": recorded.rows.nbytes}
+
+
 def _report(
     spec: JobSpec,
     dataset: Dataset,
@@ -130,7 +145,7 @@ def _report(
     settled: Mapping[str, Any],
     protections: Protections,
     result: Mapping[str, Any],
-    teacher: Network | Ensemble | None,
+    teacher: Network | Ensemble | RecordedTeacher | None,
 ) -> dict[str, Any]:
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {

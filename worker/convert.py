@@ -8,16 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from worker.engine import weights
+from worker.engine import recorded, weights
 from worker.engine.blackbox import BlackBox
 from worker.engine.network import Preprocessing, build_network, head_names
 
 
-def convert(upload: Path, target: Path, *, declared: Mapping[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+def convert(
+    upload: Path, target: Path, *, scratch: Path, declared: Mapping[str, Any], report: dict[str, Any]
+) -> dict[str, Any]:
     """Write ``model.safetensors`` (or ``model.onnx``) and ``model.json`` into ``target``; what jobs must know of it.
 
-    ``declared`` has architecture, classes, mean, std and input_size. ``report`` grows along. Raises EngineError.
+    ``declared`` has architecture, classes and, but for logits, mean, std and input_size. ``scratch`` is a file that may
+    be written; ``report`` grows along. Raises EngineError.
     """
+    if declared["architecture"] == recorded.LOGITS:
+        return recorded.keep(upload, target, scratch=scratch, classes=declared["classes"], report=report)
     side, channels, classes = declared["input_size"], len(declared["mean"]), declared["classes"]
     shape = Preprocessing((channels, side, side), tuple(declared["mean"]), tuple(declared["std"]))
     if declared["architecture"] == weights.ONNX:

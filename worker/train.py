@@ -20,7 +20,16 @@ from typing import Any
 import torch
 
 from stillhouse.spec import REASONS, JobSpec
-from worker.assembly import Phase, batch_size_field, build_run, build_teacher, phases, ready_teachers, rehearse
+from worker.assembly import (
+    Phase,
+    batch_size_field,
+    build_run,
+    build_teacher,
+    phases,
+    ready_teachers,
+    recorded_teacher,
+    rehearse,
+)
 from worker.bundle import write_bundle
 from worker.child import EXIT_STOPPED, Emitter
 from worker.engine import checkpoint, failpoint
@@ -78,8 +87,8 @@ class Job:
     def run(self) -> None:
         """Train every phase, compare, write the bundle."""
         failpoint.reach("child.start")
-        ready = ready_teachers(self.spec, self.dataset)
-        rehearse(self.spec, self.dataset, ready)
+        ready, recorded = ready_teachers(self.spec, self.dataset), recorded_teacher(self.spec, self.dataset)
+        rehearse(self.spec, self.dataset, ready, recorded)
         trained: dict[str, Run] = {}
         networks = {name: network.to(self.device) for name, network in ready.items()}
         stages = {"teacher": "teacher", "student": "training", "control": "control"}
@@ -89,7 +98,7 @@ class Job:
                 self.spec,
                 phase,
                 self.dataset,
-                teacher=build_teacher(self.spec, networks),
+                teacher=recorded or build_teacher(self.spec, networks),
                 device=self.device,
                 precision=self.precision,
             )
@@ -104,6 +113,7 @@ class Job:
             dataset=self.dataset,
             runs=trained,
             networks=networks,
+            recorded=recorded,
             settled=self.settled,
             protections=self.protections,
             on_stage=lambda stage: self.emitter.emit("stage", stage=stage),

@@ -32,7 +32,7 @@ def _dataset(plan: dict[str, Any], report: dict[str, Any], alive: Callable[[], N
 
 
 def _model(plan: dict[str, Any], report: dict[str, Any], alive: Callable[[], None]) -> dict[str, Any]:
-    facts = convert(UPLOAD, BUNDLE, declared=plan["declared"], report=report)
+    facts = convert(UPLOAD, BUNDLE, scratch=SCRATCH, declared=plan["declared"], report=report)
     if plan["appraisal"] is not None:
         alive()
         appraise(BUNDLE, DATASET, asked=plan["appraisal"], report=report, alive=alive)

@@ -28,7 +28,7 @@ _LIKE_IT = 20
 def dry_run(session: Session, caller: Caller, spec: JobSpec) -> DryRun:
     """The spec with every default filled in, what to think about, and what it would take. Raises Invalid."""
     found, dataset = checked(session, caller, spec)
-    check_weights(session, caller, spec)
+    check_weights(session, caller, spec, dataset)
     complete = spec.complete(classes=len(dataset.classes))
     seconds = _seconds(session, caller, complete)
     warnings = list(found.warnings)

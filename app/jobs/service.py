@@ -77,7 +77,7 @@ def create(session: Session, given: Services, caller: Caller, spec: JobSpec, *, 
 
     def insert() -> Job:
         _, dataset = checked(session, caller, spec)
-        check_weights(session, caller, spec)
+        check_weights(session, caller, spec, dataset)
         return _insert(session, caller, spec.complete(classes=len(dataset.classes)), retry_of=None)
 
     return _once(session, given, caller, insert, asked=asked, idempotency_key=idempotency_key)
@@ -91,8 +91,8 @@ def retry(session: Session, given: Services, caller: Caller, job_id: str, *, ide
         if old.status not in TERMINAL:
             raise Conflict(f"the job is {old.status}; it can be retried once it has ended", code="invalid_state")
         spec = JobSpec.model_validate(old.spec)
-        checked(session, caller, spec)  # its data set, or its weights, may be gone
-        check_weights(session, caller, spec)
+        _, dataset = checked(session, caller, spec)  # its data set, or its weights, may be gone
+        check_weights(session, caller, spec, dataset)
         return _insert(session, caller, spec, retry_of=old.id)
 
     return _once(session, given, caller, insert, asked=f"retry {job_id}", idempotency_key=idempotency_key)

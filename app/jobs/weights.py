@@ -13,10 +13,12 @@ from app.errors import Invalid
 from app.tables import Job, Model
 from stillhouse.resources import FieldError
 from stillhouse.spec import JobSpec
+from stillhouse.spec.datasets import DatasetFacts
+from stillhouse.spec.footprints import LOGITS
 
 
-def check_weights(session: Session, caller: Caller, spec: JobSpec) -> None:
-    """Raises Invalid with pointers."""
+def check_weights(session: Session, caller: Caller, spec: JobSpec, dataset: DatasetFacts) -> None:
+    """Raises Invalid with pointers. ``dataset`` is the one that the spec names."""
     given = spec.model_dump(mode="json")
     networks = {"/student": given["student"]}
     if isinstance(given["teacher"], list):
@@ -27,15 +29,19 @@ def check_weights(session: Session, caller: Caller, spec: JobSpec) -> None:
     for pointer, network in networks.items():
         named = network["weights"]
         if named is not None and named != "pretrained":
-            check = _model_problem if named.startswith("mdl_") else _job_problem
-            problem = check(session, caller, named, network)
+            if named.startswith("mdl_"):
+                problem = _model_problem(session, caller, named, network, dataset)
+            else:
+                problem = _job_problem(session, caller, named, network)
             if problem is not None:
                 errors.append(FieldError(pointer=f"{pointer}/weights", code="does_not_fit", message=problem))
     if errors:
         raise Invalid("; ".join(f"{error.pointer}: {error.message}" for error in errors), errors=errors)
 
 
-def _model_problem(session: Session, caller: Caller, named: str, network: Mapping[str, Any]) -> str | None:
+def _model_problem(
+    session: Session, caller: Caller, named: str, network: Mapping[str, Any], dataset: DatasetFacts
+) -> str | None:
     model = session.scalar(select(Model).where(Model.id == named, Model.project_id == caller.project_id))
     if model is None:
         return f"there is no model {named} in this project; see /v1/models"
@@ -43,6 +49,18 @@ def _model_problem(session: Session, caller: Caller, named: str, network: Mappin
         return f"the model {named} is not ready; see what /v1/models/{named} says of it"
     if model.facts["architecture"] != network.get("architecture"):
         return f"the model {named} is {model.facts['architecture']}; give this network the same architecture"
+    return _rows_problem(named, model.facts, dataset) if network["architecture"] == LOGITS else None
+
+
+def _rows_problem(named: str, facts: Mapping[str, Any], dataset: DatasetFacts) -> str | None:
+    """A file of logits has a row for each image of a split as published or uploaded, and a column for each class."""
+    if len(facts["classes"]) != len(dataset.classes):
+        return f"{named} tells {len(facts['classes'])} classes apart, and {dataset.name} has {len(dataset.classes)}"
+    for split, images in (("train", dataset.train), ("test", dataset.test)):
+        rows = facts["rows"].get(split)
+        if rows is not None and rows != images:
+            has = f"{images:,} {split} images" if images is not None else f"no {split} split"
+            return f"{named} has {rows:,} rows for {split}, and {dataset.name} {has}; give one row for each, in order"
     return None
 
 

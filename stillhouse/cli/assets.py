@@ -19,6 +19,7 @@ from stillhouse.cli import exits
 from stillhouse.cli.output import Json, err, out, print_json
 from stillhouse.client import Client
 from stillhouse.client.errors import StillhouseError
+from stillhouse.spec.footprints import LOGITS
 
 datasets = typer.Typer(no_args_is_help=True, help="Data sets of one's own.")
 models = typer.Typer(no_args_is_help=True, help="Models of one's own.")
@@ -52,13 +53,18 @@ def upload_dataset(
 @models.command("upload")
 def upload_model(  # noqa: PLR0913, PLR0917  # each is a documented option
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="safetensors, or a state dict.")
+        Path,
+        typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="safetensors, a state dict, ONNX, or logits."),
     ],
-    architecture: Annotated[str, typer.Option(help="A name of the catalog.")],
+    architecture: Annotated[
+        str, typer.Option(help="A name of the catalog; onnx; or logits: a row of outputs for each training image.")
+    ],
     classes: Annotated[str, typer.Option(help="Names in the order of the outputs, by commas; or how many.")],
-    mean: Annotated[str, typer.Option(help="Of each channel, by commas, for pixels from 0 to 1.")],
-    std: Annotated[str, typer.Option(help="Of each channel, by commas, for pixels from 0 to 1.")],
-    input_size: Annotated[int, typer.Option(min=4, max=1024, help="Side of the images it was trained on.")],
+    mean: Annotated[str | None, typer.Option(help="Of each channel, by commas, for pixels from 0 to 1.")] = None,
+    std: Annotated[str | None, typer.Option(help="Of each channel, by commas, for pixels from 0 to 1.")] = None,
+    input_size: Annotated[
+        int | None, typer.Option(min=4, max=1024, help="Side of the images it was trained on.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="By default the file's name.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Measure its accuracy on this data set: a name or ds_….")] = None,
     upload: GoOn = None,
@@ -66,15 +72,17 @@ def upload_model(  # noqa: PLR0913, PLR0917  # each is a documented option
     no_wait: NoWait = False,
     as_json: Json = False,
 ) -> None:
-    """Send a model in and have it validated: exit status 0 when it is ready, 1 when it is rejected."""
-    declared = {
-        "architecture": architecture,
-        "classes": _class_names(classes),
-        "mean": _numbers("--mean", mean),
-        "std": _numbers("--std", std),
-        "input_size": input_size,
-        "dataset": dataset,
-    }
+    """Send a model in and have it validated: exit status 0 when it is ready, 1 when it is rejected.
+
+    --mean, --std and --input-size are needed of every network, and left out of logits.
+    """
+    given = {"mean": _numbers("--mean", mean), "std": _numbers("--std", std), "input_size": input_size}
+    if architecture != LOGITS:
+        for option, value in given.items():
+            if value is None:
+                raise typer.BadParameter("needed of every network", param_hint=f"--{option.replace('_', '-')}")
+    declared: dict[str, Any] = {"architecture": architecture, "classes": _class_names(classes)}
+    declared |= {option: value for option, value in {**given, "dataset": dataset}.items() if value is not None}
     with Client() as client:
         sent = _send(client, file, upload)
         made = client.create_model(name=name or file.name, upload=sent, **declared)
@@ -183,6 +191,7 @@ def _show(shown: DataSet | Model, *, as_json: bool) -> None:
         rows += [("architecture", shown.architecture)]
         rows += [("parameters", f"{shown.parameters:,}")] if shown.parameters else []
         rows += [("accuracy", _accuracy(report["accuracy"]))] if "accuracy" in report else []
+        rows += [(f"rows of {split}", f"{count:,}") for split, count in (shown.rows or {}).items()]
     rows += [("classes", str(len(shown.classes)))] if shown.classes else []
     rows += [("note", note) for note in report.get("notes", [])]
     rows += [("warning", warning) for warning in report.get("warnings", [])]
@@ -207,7 +216,9 @@ def _class_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
-def _numbers(option: str, text: str) -> list[float]:
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    if text is None:
+        return None
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:

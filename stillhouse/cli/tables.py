@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from stillhouse.resources import DryRun, Headline, Job, Result
+from stillhouse.resources import DryRun, Headline, Job, Result, TeacherHeadline
 from stillhouse.spec.methods import title as method_title
 from stillhouse.spec.networks import title
 
@@ -72,7 +72,7 @@ def comparison(result: Result) -> Table:
     table.add_column("network", no_wrap=True)
     for heading in ("top-1", "top-5", "loss", "parameters", "MFLOPs", "KiB", "ms"):
         table.add_column(heading, justify="right", no_wrap=True)  # fits a terminal of 80 columns
-    networks: tuple[tuple[str, Headline | None], ...] = (
+    networks: tuple[tuple[str, Headline | TeacherHeadline | None], ...] = (
         ("teacher", result.teacher),
         ("student", result.student),
         ("control", result.control),
@@ -82,15 +82,19 @@ def comparison(result: Result) -> Table:
             spread = f" ± {row.top1_deviation * 100:.2f}" if row.top1_deviation is not None else ""
             table.add_row(
                 name,
-                f"{row.top1:.2%}{spread}",
-                f"{row.top5:.2%}",
-                f"{row.loss:.3f}",
-                f"{row.parameters:,}",
-                "unknown" if row.flops is None else f"{row.flops / 1e6:.2f}",
+                f"{_known(row.top1, '.2%')}{spread}",
+                _known(row.top5, ".2%"),
+                _known(row.loss, ".3f"),
+                _known(row.parameters, ","),
+                _known(None if row.flops is None else row.flops / 1e6, ".2f"),
                 f"{row.bytes / 1024:,.0f}",
-                f"{row.latency_ms:.2f}",
+                _known(row.latency_ms, ".2f"),
             )
     return table
+
+
+def _known(value: float | None, form: str) -> str:
+    return "unknown" if value is None else format(value, form)
 
 
 def dry_run(answer: DryRun) -> Table:

@@ -12,6 +12,9 @@ from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, NamedStuden
 
 ONNX = "onnx"
 """The architecture of an uploaded ONNX file, a teacher that can only be asked."""
+LOGITS = "logits"
+"""The architecture of an uploaded file of outputs, a teacher that has answered already."""
+_FILES = {ONNX: "an ONNX file", LOGITS: "a file of logits"}
 _SHOWN = 30
 
 
@@ -28,8 +31,8 @@ def footprint(network: Network, *, shape: Shape, classes: int) -> Traced:
     """``shape`` is that of the data; ``input_size``, or an architecture that takes one size only, changes it."""
     if isinstance(network, LayeredStudent | LayeredTeacher):
         return _layers(network, shape, classes)
-    if network.architecture == ONNX:
-        return _black_box(network)
+    if network.architecture in _FILES:
+        return _file(network, _FILES[network.architecture])
     known = architectures().get(network.architecture)
     if known is None:
         suggestion = close(network.architecture, architectures())
@@ -47,17 +50,17 @@ def input_shape(network: Network, shape: Shape) -> Shape:
     return shape if side is None else (shape[0], side, side)
 
 
-def _black_box(network: NamedStudent | NamedTeacher) -> Traced:
+def _file(network: NamedStudent | NamedTeacher, what: str) -> Traced:
     found = Traced(Footprint(parameters=None, flops=None))
     if isinstance(network, NamedStudent):
-        found.refusals.append(("/architecture", "an ONNX file can teach, but it cannot be a student: it has no layers"))
+        found.refusals.append(("/architecture", f"{what} can teach, but it cannot be a student: it has no layers"))
     elif network.weights is None or not network.weights.startswith("mdl_"):
-        found.refusals.append(("/weights", "an ONNX teacher is an uploaded model; name it as weights: mdl_..."))
+        found.refusals.append(("/weights", f"{what} as a teacher is an uploaded model; name it as weights: mdl_..."))
     elif network.train is not None:
-        found.refusals.append(("/train", "an ONNX file cannot be trained further; leave train out"))
+        found.refusals.append(("/train", f"{what} cannot be trained further; leave train out"))
     elif network.stem != "standard" or network.input_size is not None:
         place = "/stem" if network.stem != "standard" else "/input_size"
-        found.refusals.append((place, "an ONNX file is used as it is; leave this out"))
+        found.refusals.append((place, f"{what} is used as it is; leave this out"))
     return found
 
 

@@ -74,7 +74,8 @@ class NamedTeacher(_Named):
 
     Without ``weights`` it is trained first on the same data. With ``weights`` it is used as it is or, with ``train``,
     fine-tuned first, its last layer replaced where the classes differ. The architecture ``onnx`` is an uploaded ONNX
-    file: a black box that is asked for logits, probabilities or their logarithms, whichever it gives.
+    file: a black box that is asked for logits, probabilities or their logarithms, whichever it gives. The architecture
+    ``logits`` is an uploaded file of such answers, a row for each training image.
     """
 
     train: TeacherTraining | None = None

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from stillhouse.resources import FieldError
 from stillhouse.spec.catalog import Footprint
 from stillhouse.spec.datasets import DATASETS, DatasetFacts
-from stillhouse.spec.footprints import close, footprint
+from stillhouse.spec.footprints import LOGITS, ONNX, close, footprint
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.methods.fitness import examine
-from stillhouse.spec.networks import Network, training_of
+from stillhouse.spec.networks import NamedTeacher, Network, training_of
 from stillhouse.spec.training import Cosine, MultiStep, Training
 
 _TEST_FRACTION = 0.1
@@ -54,6 +54,7 @@ def review(spec: JobSpec, uploaded: DatasetFacts | None = None) -> Review:
     if spec.training.precision == "fp16" and spec.resources.gpus == 0:
         found.refuse("/training/precision", "fp16 needs a GPU, and resources.gpus is 0; use auto, fp32 or bf16")
     _check_methods(spec, dataset, found)
+    _check_files(spec, found)
     if spec.control and spec.teacher is None:
         found.warnings.append("method 'none' is its own control, so no second one is trained")
     return found
@@ -123,6 +124,29 @@ def _check_methods(spec: JobSpec, dataset: DatasetFacts, found: Review) -> None:
         if method.reads_features and len(spec.teachers) > 1:
             message = f"{method.name} reads a teacher's features, and {len(spec.teachers)} teachers have none in common"
             found.refuse(f"{pointer}/name", f"{message}; name one teacher, or use a method on logits such as kd")
+
+
+def _check_files(spec: JobSpec, found: Review) -> None:
+    """What teachers cannot do that are files: an ONNX file has no features, one of logits has not seen other views."""
+    files = {teacher.architecture for teacher in spec.teachers if isinstance(teacher, NamedTeacher)} & {ONNX, LOGITS}
+    for index, method in enumerate(spec.imitations):
+        pointer = f"/method/{index}/name" if isinstance(spec.method, list) else "/method/name"
+        if files and method.reads_features and len(spec.teachers) == 1:
+            found.refuse(pointer, f"{method.name} reads a teacher's features, and a file has none; use kd or another")
+        if LOGITS in files and method.mixes_images and getattr(method, "mixup", True):
+            message = f"{method.name} mixes images, and a file of logits knows them unmixed alone; set mixup: false"
+            found.refuse(pointer, message)
+    if LOGITS not in files:
+        return
+    if len(spec.teachers) > 1:
+        message = "a file of logits teaches alone; average the teachers' probabilities and upload those as one file"
+        found.refuse("/teacher", message)
+    if spec.training.augmentation != "none":
+        found.warnings.append(
+            f"the file of logits was computed on images as they are, and the student will see "
+            f"{spec.training.augmentation} of them: a teacher that is not asked about the same view teaches less "
+            "(Beyer et al. 2022); use augmentation: none, or a teacher that can be asked"
+        )
 
 
 def _footprint(pointer: str, network: Network, dataset: DatasetFacts, found: Review) -> Footprint | None:

@@ -269,3 +269,94 @@ def test_models_are_declared_and_validated_alike(client: TestClient, database: D
 def test_a_model_is_declared_in_full(client: TestClient, changes: dict[str, Any], pointer: str) -> None:
     response = client.post("/v1/models", json={"name": "m", "upload": "upl_x", **MODEL, **changes})
     assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, pointer)
+
+
+LOGITS = {"architecture": "logits", "classes": [str(number) for number in range(10)]}
+
+
+@pytest.fixture
+def rows(client: TestClient, database: Database) -> Validated:
+    """A file of logits that a worker has looked at."""
+
+    def validated(**counts: int) -> str:
+        response = client.post("/v1/models", json={"name": "m", "upload": uploaded(client, b"rows"), **LOGITS})
+        assert response.status_code == 201, response.text
+        facts = {**LOGITS, "rows": {"train": 1797, **counts}, "kind": "logits", "parameters": None}
+        files = {"model.safetensors": {"key": "models/x", "bytes": 9, "sha256": "2" * 64}}
+        with database.transaction() as session:
+            lease = claim(session, VALIDATOR, lease_seconds=60)
+            assert lease is not None
+            conclude(session, held(session, lease), report={}, facts=facts, files=files, max_losses=3)
+        return str(response.json()["id"])
+
+    return validated
+
+
+def test_a_file_of_logits_is_a_model_and_a_teacher(client: TestClient, rows: Validated) -> None:
+    model = rows()
+    shown = client.get(f"/v1/models/{model}").json()
+    assert (shown["rows"], shown["parameters"], shown["input"]) == ({"train": 1797}, None, None)
+    spec = {**SPEC, "teacher": {"architecture": "logits", "weights": model}}
+    answer = client.post("/v1/jobs?dry_run=true", json=spec).json()
+    assert answer["spec"]["teacher"]["train"] is None
+    assert answer["estimate"]["teacher_parameters"] is None
+    assert not any("same view" in warning for warning in answer["warnings"])
+    training = {**SPEC["training"], "augmentation": "crop"}
+    warned = client.post("/v1/jobs?dry_run=true", json={**spec, "training": training}).json()
+    assert any("the student will see crop of them" in warning for warning in warned["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("counts", "changes", "pointer", "said"),
+    [
+        ({"train": 1617}, {}, "/teacher/weights", "1,617 rows for train, and digits 1,797 train images"),
+        ({"test": 10}, {}, "/teacher/weights", "10 rows for test, and digits no test split"),
+        ({}, {"method": {"name": "at"}}, "/method/name", "a file has none"),
+        ({}, {"method": {"name": "patient"}}, "/method/name", "set mixup: false"),
+        ({}, {"method": [{"name": "kd"}, {"name": "fitnet"}]}, "/method/1/name", "a file has none"),
+        ({}, {"teacher": {"train": {"epochs": 1}}}, "/teacher/train", "cannot be trained further"),
+        ({}, {"teacher": {"input_size": 32}}, "/teacher/input_size", "used as it is"),
+        ({}, {"teacher": {"weights": "job_1"}}, "/teacher/weights", "an uploaded model"),
+    ],
+)
+def test_what_a_file_of_logits_cannot_do_is_refused_by_its_place(
+    client: TestClient, rows: Validated, counts: dict[str, int], changes: dict[str, Any], pointer: str, said: str
+) -> None:
+    teacher = {"architecture": "logits", "weights": rows(**counts), **changes.get("teacher", {})}
+    response = client.post("/v1/jobs", json={**SPEC, **changes, "teacher": teacher})
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    assert error["pointer"] == pointer
+    assert said in error["message"]
+
+
+def test_files_of_logits_do_not_teach_together_nor_learn(client: TestClient, rows: Validated) -> None:
+    file = {"architecture": "logits", "weights": rows()}
+    together = client.post("/v1/jobs", json={**SPEC, "teacher": [file, {"architecture": "resnet8"}]})
+    assert together.json()["errors"][0]["pointer"] == "/teacher"
+    assert "average the teachers' probabilities" in together.json()["detail"]
+    learns = client.post("/v1/jobs", json={**SPEC, "student": file})
+    assert "cannot be a student" in learns.json()["detail"]
+
+
+def test_a_file_of_logits_is_shown_no_images(client: TestClient) -> None:
+    given = {"name": "m", "upload": "upl_x", **LOGITS, "mean": [0.5]}
+    response = client.post("/v1/models", json=given)
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/mean")
+    without = {name: value for name, value in MODEL.items() if name != "std"}
+    response = client.post("/v1/models", json={"name": "m", "upload": "upl_x", **without})
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, "/std")
+
+
+def test_an_onnx_model_is_shown_with_its_digest(client: TestClient, database: Database) -> None:
+    declared = {**MODEL, "architecture": "onnx"}
+    model = client.post("/v1/models", json={"name": "m", "upload": uploaded(client, b"x"), **declared}).json()["id"]
+    with database.transaction() as session:
+        lease = claim(session, VALIDATOR, lease_seconds=60)
+        assert lease is not None
+        files = {
+            name: {"key": "k", "bytes": 1, "sha256": digit * 64}
+            for name, digit in (("model.json", "1"), ("model.onnx", "2"))
+        }
+        conclude(session, held(session, lease), report={}, facts={"architecture": "onnx"}, files=files, max_losses=3)
+    assert client.get(f"/v1/models/{model}").json()["sha256"] == "2" * 64

@@ -40,7 +40,7 @@ from tests.app.running import claimed, succeeded
         ({"teacher": {"layers": LAYERS, "weights": "pretrained"}}, "/teacher", "no pretrained weights"),
         ({"teacher": {"architecture": "resnet20", "weights": "/etc/passwd"}}, "/teacher/weights", "pattern"),
         ({"teacher": {"architecture": "resnet20", "weights": "mdl_1"}}, "/teacher/weights", "no model mdl_1"),
-        ({"teacher": {"architecture": "onnx"}}, "/teacher/weights", "an ONNX teacher is an uploaded model"),
+        ({"teacher": {"architecture": "onnx"}}, "/teacher/weights", "an ONNX file as a teacher is an uploaded model"),
         (
             {"teacher": {"architecture": "onnx", "weights": "mdl_1", "train": {"epochs": 1}}},
             "/teacher/train",

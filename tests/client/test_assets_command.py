@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import save
+from sklearn.datasets import load_digits
 
 from tests.client.test_command import command
 from tests.engine.archives import folder, picture, zipped
@@ -99,6 +101,45 @@ def test_a_built_in_set_to_be_measured_on_is_fetched_first(running: Service, tmp
     report = json.loads(model.stdout)["report"]
     assert (report["accuracy"]["dataset"], report["accuracy"]["images"]) == ("digits", 179)
     assert any("where guessing gives 1" in warning for warning in report["warnings"])
+
+
+TAUGHT = """\
+dataset: {id: digits}
+teacher: {architecture: logits, weights: %s}
+student: {layers: [{name: flatten}, {name: linear}]}
+training: {epochs: 3, optimizer: {name: adam}}
+"""
+
+
+def test_a_file_of_probabilities_teaches(running: Service, tmp_path: Path) -> None:
+    """Those of a linear fit to scikit-learn's digits; their test split is drawn from train, so its rows are known."""
+    images, labels = load_digits(return_X_y=True)
+    inputs = np.column_stack([images / 16, np.ones(len(images))])
+    scores = 8 * inputs @ np.linalg.lstsq(inputs, np.eye(10)[labels], rcond=None)[0]
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    np.save(tmp_path / "rows.npy", powers / powers.sum(axis=1, keepdims=True))
+    at = {"data_dir": running.data_dir}
+    arguments = ["--architecture", "logits", "--classes", "10"]
+    sent = command("models", "upload", str(tmp_path / "rows.npy"), *arguments, "--json", **at)
+    assert sent.returncode == 0, sent.stderr + sent.stdout
+    model = json.loads(sent.stdout)
+    assert (model["state"], model["rows"], model["parameters"]) == ("ready", {"train": 1797}, None)
+    assert model["report"]["kind"] == "probabilities"
+    assert "1,797" in command("models", "show", model["id"], **at).stdout
+    (tmp_path / "spec.yaml").write_text(TAUGHT % model["id"])
+    watched = command("submit", str(tmp_path / "spec.yaml"), "--watch", **at)
+    assert watched.returncode == 0, watched.stderr
+    assert watched.stdout.count("unknown") == 3  # the file's parameters, FLOPs and milliseconds
+    job = running.get("/v1/jobs")["data"][0]
+    teacher = job["result"]["teacher"]
+    assert 0.9 < teacher["top1"] < 1
+    assert (teacher["parameters"], teacher["latency_ms"], teacher["bytes"]) == (None, None, 1797 * 10 * 4)
+    assert job["result"]["agreement"] > 0.8
+    missing = command(
+        "models", "upload", str(tmp_path / "rows.npy"), "--architecture", "resnet8", "--classes", "10", **at
+    )
+    assert missing.returncode == 2
+    assert "--mean" in missing.stderr
 
 
 def test_numbers_that_are_none_are_said_before_anything_is_sent(running: Service, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ def weights() -> dict[str, Tensor]:
 
 def converted(upload: Path, **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     report: dict[str, Any] = {}
-    facts = convert(upload, upload.parent / "made", declared={**DECLARED, **changes}, report=report)
+    folder, declared = upload.parent, {**DECLARED, **changes}
+    facts = convert(upload, folder / "made", scratch=folder / "unpacked", declared=declared, report=report)
     return facts, report
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from fastapi.encoders import jsonable_encoder
 from pydantic import ValidationError
 
+from stillhouse.resources import Result
 from stillhouse.spec import JobSpec
 from stillhouse.spec.pointers import pointer
 from stillhouse.spec.review import review
@@ -18,12 +20,14 @@ from worker.assembly import build_run, build_teacher, phases, rehearse
 from worker.bundle import write_bundle
 from worker.engine.data import Dataset, RawDataset
 from worker.engine.data.builtin import BUILTIN
+from worker.engine.data.images import Origin
 from worker.engine.data.split import split_dataset
 from worker.engine.distill import distill
 from worker.engine.ensemble import Ensemble
 from worker.engine.errors import MethodRefused
 from worker.engine.network import Network
 from worker.engine.precision import Precision
+from worker.engine.recorded import RecordedTeacher
 from worker.engine.run import Run
 from worker.progress import Tracker
 from worker.sandbox import Protections
@@ -94,6 +98,43 @@ def test_several_teachers_are_trained_and_judged_as_one(digits: Dataset, tmp_pat
     assert result["agreement"] is not None
     tracker = Tracker(spec, digits)
     assert tracker._work["teacher-1"] == 2 * tracker._work["student-0"]
+
+
+def test_a_file_of_logits_that_says_nothing_of_the_test_split_has_no_figures_there(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    """A set with a test split of its own; the file has rows for its training images alone."""
+    own = replace(digits, origin=Origin(len(digits.train), torch.arange(len(digits.train)), None, len(digits.test)))
+    rows = 4 * torch.nn.functional.one_hot(digits.train.labels, 10).float()
+    spec = job(teacher={"architecture": "logits", "weights": "mdl_1"}, control=False)
+    assert [phase.name for phase in phases(spec)] == ["student-0"]
+    (phase,), told = phases(spec), RecordedTeacher(rows, own)
+    rehearse(spec, own, {}, told)
+    run = build_run(spec, phase, own, teacher=told, device=CPU, precision=FP32)
+    for _ in distill(run):
+        pass
+    result = write_bundle(
+        tmp_path,
+        spec=spec,
+        dataset=own,
+        runs={phase.name: run},
+        networks={phase.name: run.student},
+        recorded=told,
+        settled={},
+        protections=Protections([], []),
+        on_stage=lambda _stage: None,
+        on_evaluated=lambda: None,
+    )
+    known = {name: value for name, value in result["teacher"].items() if value is not None}
+    assert known == {"bytes": rows.nbytes}
+    assert result["agreement"] is None
+    shown = Result.model_validate(result)
+    assert shown.teacher is not None
+    assert shown.teacher.top1 is None
+    page = (tmp_path / "report.html").read_text()
+    assert "how good it is there is not known" in page
+    assert page.count("<td>unknown</td>") == 6
+    assert json.loads((tmp_path / "report.json").read_text())["environment"]["teacher_sha256"] == told.fingerprint()
 
 
 def test_teachers_of_one_job_start_from_different_weights(digits: Dataset) -> None:

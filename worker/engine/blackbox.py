@@ -28,12 +28,16 @@ _EXPORT = "Export it as one file with one image input [N, C, H, W] and one outpu
 
 def kind_of(answers: Tensor) -> Kind:
     """What rows [N, classes] of answers are: they sum to one, or their exponentials do, or neither."""
+    return next((kind for kind, like in sums_to_one(answers).items() if bool(like.all())), "logits")
+
+
+def sums_to_one(answers: Tensor) -> dict[Kind, Tensor]:
+    """Of each kind but logits, which rows [N, classes] could be of it: bool [N]."""
     rows = answers.double()
-    if bool((rows >= -_TOLERANCE).all()) and _all_one(rows.sum(dim=1)):
-        return "probabilities"
-    if bool((rows <= _TOLERANCE).all()) and _all_one(rows.exp().sum(dim=1)):
-        return "log-probabilities"
-    return "logits"
+    return {
+        "probabilities": (rows >= -_TOLERANCE).all(dim=1) & _one(rows.sum(dim=1)),
+        "log-probabilities": (rows <= _TOLERANCE).all(dim=1) & _one(rows.exp().sum(dim=1)),
+    }
 
 
 def to_logits(answers: Tensor, kind: Kind) -> Tensor:
@@ -41,8 +45,8 @@ def to_logits(answers: Tensor, kind: Kind) -> Tensor:
     return answers.clamp_min(_SMALLEST).log() if kind == "probabilities" else answers
 
 
-def _all_one(sums: Tensor) -> bool:
-    return bool(((sums - 1).abs() <= _TOLERANCE).all())
+def _one(sums: Tensor) -> Tensor:
+    return (sums - 1).abs() <= _TOLERANCE
 
 
 class BlackBox(nn.Module):

@@ -17,10 +17,14 @@ from worker.engine.errors import CanaryFailed, TeacherMismatch
 from worker.engine.evaluate import images_at_once
 from worker.engine.method import Batch
 from worker.engine.network import Network
+from worker.engine.recorded import RecordedTeacher
 from worker.engine.run import Run
 from worker.engine.teacher import LiveTeacher
 
 _PROBE_SAMPLES = 64
+_RECORDED_SAMPLES = 2**16
+_AGREES = 0.8
+"""Share of images from which on a file's disorder is one of columns, or its classes as frequent as the data's."""
 
 
 def before_training(run: Run) -> None:
@@ -65,7 +69,7 @@ def _probe(run: Run) -> list[tuple[str, float, float]]:
     cuda = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         outputs = student(images)
-        teacher = run.teacher.outputs(images) if run.teacher is not None else None
+        teacher = run.teacher.outputs(images, batch) if run.teacher is not None else None
         terms = method(outputs, teacher, batch)
     if teacher is not None and any(given.requires_grad for given in (teacher.logits, *teacher.features.values())):
         raise CanaryFailed("gradients reach the teacher.")
@@ -92,17 +96,42 @@ def _check_teacher(run: Run) -> None:
     step = max(1, len(run.train) // count)
     some = torch.arange(0, step * count, step, device=run.device)
     labels = run.train.labels[some]
-    logits = run.teacher.outputs(run.train.batch(some).float().div_(255)).logits
+    batch = Batch(labels, some, run.epoch, run.recipe.seed)
+    logits = run.teacher.outputs(run.train.batch(some).float().div_(255), batch).logits
     accuracy = float((logits.argmax(dim=1) == labels).float().mean())
     chance, needed = aptitude.guessing(labels)
     if accuracy <= needed:
+        remedy = (
+            "If it was trained here, train it longer or with a lower learning rate; otherwise check its "
+            "normalisation, the order of its classes and its input size."
+        )
         raise TeacherMismatch(
             f"the teacher is right on {accuracy:.1%} of {count} training images, where guessing gives {chance:.1%}.",
-            remedy="If it was trained here, train it longer or with a lower learning rate; otherwise check its "
-            "normalisation, the order of its classes and its input size.",
+            remedy=_likely_disorder(run.teacher, run) if isinstance(run.teacher, RecordedTeacher) else remedy,
         )
     _check_preprocessing(run, run.train.take(some.to(run.train.images.device)), accuracy)
     run.canaries.append(f"the teacher was right on {accuracy:.1%} of {count} training images")
+
+
+def _likely_disorder(teacher: RecordedTeacher, run: Run) -> str:
+    """Why a file of outputs knows nothing of these images: its columns, its rows, or neither, are in another order."""
+    count = min(_RECORDED_SAMPLES, len(run.train))
+    step = max(1, len(run.train) // count)
+    some = torch.arange(0, step * count, step, device=run.device)
+    labels = run.train.labels[some]
+    batch = Batch(labels, some, run.epoch, run.recipe.seed)
+    named = teacher.outputs(run.train.images[:0], batch).logits.argmax(dim=1).to(labels.device)
+    classes = teacher.rows.shape[1]
+    pairs = torch.bincount(named * classes + labels, minlength=classes**2).view(classes, classes)
+    if float(pairs.max(dim=1).values.sum()) / count > _AGREES:
+        return "Its columns are in another order than the data's classes: name its classes in the order of its columns."
+    said, true = (torch.bincount(each, minlength=classes).double() / count for each in (named, labels))
+    if float((said - true).abs().sum()) / 2 < 1 - _AGREES:
+        return (
+            "It names each class as often as the data does, so its rows are probably in another order: give one row "
+            "for each image in the order of the training split as uploaded, or each row's place there as id."
+        )
+    return "Check that it was computed on this data set, in the order of its training split and of its classes."
 
 
 def _teacher_samples(run: Run) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
@@ -41,21 +42,31 @@ def evaluate(network: Network | Ensemble, images: ImageSet) -> Evaluation:
     """In fp32 and evaluation mode, whatever the training does; the network's mode is put back."""
     was_training = network.training
     network.eval()
-    batch_size = images_at_once(network)
-    batches = zip(torch.split(images.images, batch_size), torch.split(images.labels, batch_size), strict=True)
-    predictions, losses, among_five = [], [], []
-    for batch, labels in batches:
-        logits = network(
-            batch.to(labels.device).float().div_(255).contiguous(memory_format=torch.channels_last)
+    answers = (
+        network(
+            batch.to(images.labels.device).float().div_(255).contiguous(memory_format=torch.channels_last)
         ).logits.float()
+        for batch in torch.split(images.images, images_at_once(network))
+    )
+    found = judge(answers, images.labels)
+    network.train(was_training)
+    return found
+
+
+def judge(answers: Iterable[Tensor], labels: Tensor) -> Evaluation:
+    """Logits [B, classes] in batches, on all of ``labels``."""
+    predictions, losses, among_five = [], [], []
+    at = 0
+    for logits in answers:
+        right = labels[at : at + len(logits)]
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
         predictions.append(best[:, 0])
-        among_five.append((best == labels[:, None]).any(dim=1))
-        losses.append(F.cross_entropy(logits, labels, reduction="none"))
-    network.train(was_training)
+        among_five.append((best == right[:, None]).any(dim=1))
+        losses.append(F.cross_entropy(logits, right, reduction="none"))
+        at += len(logits)
     named = torch.cat(predictions)
     return Evaluation(
-        top1=float((named == images.labels).double().mean()),
+        top1=float((named == labels).double().mean()),
         top5=float(torch.cat(among_five).double().mean()),
         loss=float(torch.cat(losses).double().mean()),
         predictions=named,

@@ -81,6 +81,8 @@ class Method(nn.Module):
     """
 
     needs_teacher: bool = True
+    mixes_images: bool = False
+    """Whether ``view`` shows something else than the images of the batch."""
     taps: tuple[Tap, ...] = ()
     weight_ce: float = 0.0
 

@@ -14,6 +14,7 @@ from worker.engine.method import Method, Setting, Tap
 from worker.engine.network import Network
 from worker.engine.points import Shape
 from worker.engine.random import derive
+from worker.engine.recorded import RecordedTeacher
 from worker.engine.teacher import TeacherSource, network_of
 
 
@@ -24,6 +25,9 @@ def prepare(method: Method, *, student: Network, teacher: TeacherSource | None, 
     """
     if method.needs_teacher and teacher is None:
         raise MethodRefused("this method imitates a teacher, and there is none.", remedy="Name a teacher.")
+    if isinstance(teacher, RecordedTeacher) and method.mixes_images:
+        message = "this method shows mixed images, and a file of logits knows the images as they are alone."
+        raise MethodRefused(message, remedy="Turn mixup off, use another method, or a teacher that can be asked.")
     points = dict(_capture(method, "teacher", network_of(teacher)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "method"))
@@ -42,7 +46,8 @@ def _capture(
     if network is None:
         if taps:
             message = (
-                f"the {whose} is a black box or an ensemble that gives logits alone, and this method reads features."
+                f"the {whose} is a black box, a file or an ensemble: it gives logits alone, and this method reads "
+                "features."
             )
             raise MethodRefused(message, remedy="Use a method on logits, such as kd or dkd, or a single network.")
         return {}

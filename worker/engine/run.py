@@ -16,6 +16,7 @@ from worker.engine.network import Network
 from worker.engine.optim import Schedule, build_optimizer
 from worker.engine.precision import Precision
 from worker.engine.prepare import prepare
+from worker.engine.recorded import RecordedTeacher
 from worker.engine.teacher import TeacherSource
 
 
@@ -57,6 +58,11 @@ class Run:
         self.validation = validation
         self.recipe = recipe
         self.warnings = prepare(method, student=student, teacher=teacher, labels=train.labels, seed=recipe.seed)
+        if isinstance(teacher, RecordedTeacher) and recipe.augmentation != "none":
+            self.warnings.append(
+                f"the file of logits was computed on images as they are, and the student sees {recipe.augmentation} of "
+                "them: the teacher is not asked about the same view"
+            )
         self.parameters = [*student.parameters(), *method.parameters()]
         self.optimizer = build_optimizer(self.parameters, recipe.optimizer)
         self.device = train.labels.device

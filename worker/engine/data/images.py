@@ -99,6 +99,20 @@ class RawDataset:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a job's images lie in the stored splits: what is kept of an image elsewhere is kept by its place there."""
+
+    images: int
+    """Of the stored training split."""
+    train: Tensor
+    """int64 [N]: the place of each training image in it."""
+    drawn_test: Tensor | None
+    """The same of each test image; None where the set brought a test split of its own, kept as it was."""
+    test_images: int | None
+    """Of the stored test split; None where there was none."""
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A data set as a job uses it."""
 
@@ -109,6 +123,7 @@ class Dataset:
     train: ImageSet
     validation: ImageSet | None
     test: ImageSet
+    origin: Origin
     stored_sha256: str = ""
     """Of the stored set that the splits were drawn from, before any resizing."""
 

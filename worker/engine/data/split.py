@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from worker.engine.data.images import Dataset, ImageSet, RawDataset
+from worker.engine.data.images import Dataset, ImageSet, Origin, RawDataset
 from worker.engine.errors import EmptySplit
 from worker.engine.random import derive, permutation
 
@@ -22,13 +22,18 @@ def split_dataset(raw: RawDataset, *, validation: float, seed: int) -> Dataset:
     Raises EmptySplit when a class would be left without a sample in a split.
     """
     train, test = raw.train, raw.test
+    places, drawn_test = torch.arange(len(train)), None
     if test is None:
-        train, test = _draw(train, TEST_FRACTION, raw.classes, split="test", seed=seed)
+        stays, drawn = _draw(train.labels, TEST_FRACTION, raw.classes, split="test", seed=seed)
+        train, test = train.take(stays), train.take(drawn)
+        places, drawn_test = places[stays], places[drawn]
     held_out: ImageSet | None = None
     if validation > 0 and raw.validation is not None:
         held_out = raw.validation
     elif validation > 0:
-        train, held_out = _draw(train, validation, raw.classes, split="validation", seed=seed)
+        stays, drawn = _draw(train.labels, validation, raw.classes, split="validation", seed=seed)
+        train, held_out = train.take(stays), train.take(drawn)
+        places = places[stays]
     return Dataset(
         name=raw.name,
         classes=raw.classes,
@@ -37,23 +42,22 @@ def split_dataset(raw: RawDataset, *, validation: float, seed: int) -> Dataset:
         train=train,
         validation=held_out,
         test=test,
+        origin=Origin(len(raw.train), places, drawn_test, None if raw.test is None else len(raw.test)),
         stored_sha256=raw.sha256,
     )
 
 
-def _draw(
-    images: ImageSet, fraction: float, classes: Sequence[str], *, split: str, seed: int
-) -> tuple[ImageSet, ImageSet]:
-    """(what stays, what is drawn), each in the order of the original."""
-    drawn = torch.zeros(len(images), dtype=torch.bool)
+def _draw(labels: Tensor, fraction: float, classes: Sequence[str], *, split: str, seed: int) -> tuple[Tensor, Tensor]:
+    """The places of what stays and of what is drawn, each in the order of the original."""
+    drawn = torch.zeros(len(labels), dtype=torch.bool)
     for index, name in enumerate(classes):
-        members = (images.labels == index).nonzero().flatten()
+        members = (labels == index).nonzero().flatten()
         count = round(len(members) * fraction)
         if not 0 < count < len(members):
             message = f"a {split} fraction of {fraction} takes {count} of the {len(members)} images of class {name!r}."
             raise EmptySplit(message, remedy="Choose a fraction that leaves images of every class on both sides.")
         drawn[_shuffled(members, seed=seed, split=split)[:count]] = True
-    return images.take((~drawn).nonzero().flatten()), images.take(drawn.nonzero().flatten())
+    return (~drawn).nonzero().flatten(), drawn.nonzero().flatten()
 
 
 def _shuffled(members: Tensor, *, seed: int, split: str) -> Tensor:

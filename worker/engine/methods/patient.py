@@ -22,7 +22,7 @@ class FunctionMatching(Method):
         super().__init__()
         self.temperature = temperature
         self.weight_kd = weight_kd
-        self.mixup = mixup
+        self.mixup = self.mixes_images = mixup
 
     def view(self, images: Tensor, batch: Batch) -> Tensor:
         if not self.mixup:

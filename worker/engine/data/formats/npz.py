@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import numpy.typing as npt
 
 from worker.engine.data.files import Files, Member, shown
 from worker.engine.data.found import Found, Split, checked_pixels, numbered
+from worker.engine.data.npy import mapped_array
 from worker.engine.errors import UnusableUpload
 
 _SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
@@ -28,7 +26,7 @@ def read(files: Files) -> Found:
     for split, words in _SPLITS.items():
         images, labels = (_find(arrays, what, words, plain=split == "train") for what in (_IMAGES, _LABELS))
         if images is not None and labels is not None:
-            found.pixels[split] = checked_pixels(images.name, _array(files, images), _array(files, labels))
+            found.pixels[split] = checked_pixels(images.name, mapped_array(files, images), mapped_array(files, labels))
     if "train" not in found.pixels:
         raise UnusableUpload(
             f"its arrays are called {', '.join(shown(name) for name in sorted(arrays)[:20])}.",
@@ -48,38 +46,7 @@ def _names(files: Files, arrays: dict[str, Member]) -> tuple[str, ...] | None:
     member = next((arrays[name] for name in _CLASSES if name in arrays), None)
     if member is None:
         return None
-    named = _array(files, member)
+    named = mapped_array(files, member)
     if named.ndim != 1 or named.dtype.kind != "U" or len(named) > 100_000:
         raise UnusableUpload(f"{shown(member.name)} is no list of names.", remedy="Store the class names as text.")
     return tuple(str(name)[:128] for name in named)
-
-
-def _array(files: Files, member: Member) -> npt.NDArray[np.generic]:
-    """Mapped from the file, not read; never a pickle. Raises UnusableUpload."""
-    with files.reading() as reader, reader.open(member) as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape, fortran, dtype = read_header(file)
-        except (ValueError, KeyError, SyntaxError, TypeError, RecursionError) as error:
-            raise UnusableUpload(
-                f"{shown(member.name)} is no array that numpy wrote.", remedy="Write it with np.savez."
-            ) from error
-        start = file.tell()
-    if dtype.hasobject:
-        raise UnusableUpload(
-            f"{shown(member.name)} holds pickled objects, which are never opened.",
-            remedy="Store numbers as numbers and names as text (dtype 'U').",
-        )
-    if start + math.prod(shape) * dtype.itemsize != member.size or 0 in shape or not shape:
-        raise UnusableUpload(
-            f"{shown(member.name)} says {list(shape)} of {dtype}, and holds {member.size - start:,} bytes.",
-            remedy="Write it again.",
-        )
-    flat: npt.NDArray[np.generic] = np.memmap(
-        files.path, dtype=dtype, mode="r", offset=member.offset + start, shape=(math.prod(shape),)
-    )
-    return flat.reshape(shape, order="F" if fortran else "C")
