@@ -12,7 +12,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 from app.db import Database
 from app.migrate import _config, pending, upgrade
@@ -61,4 +61,13 @@ def test_processes_that_migrate_at_the_same_moment_wait_for_each_other(url: str)
         subprocess.Popen(command_line, cwd=TREE, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(3)
     ]
     assert [(process.communicate()[1], process.returncode) for process in together] == [("", 0)] * 3
+    assert not pending(url)
+
+
+def test_a_process_of_the_old_code_starts_on_a_database_that_is_ahead(url: str) -> None:
+    upgrade(url)
+    database = Database(url)
+    with database.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = 'later'"))
+    database.dispose()
     assert not pending(url)

@@ -72,7 +72,7 @@ def _left(scratch: Path, job_id: str) -> list[Path]:
 
 def _check_fence(events: list[dict[str, Any]]) -> list[str]:
     """An attempt that has ended says nothing more; what a person does to the job afterwards is a change of status."""
-    broken, ended = [], 0
+    broken, ended = [], -1
     for event in events:
         if event["attempt"] <= ended and event["type"] != "job.status_changed":
             broken.append(f"attempt {event['attempt']} said {event['type']} after it had ended")

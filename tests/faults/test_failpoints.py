@@ -16,12 +16,12 @@ from worker.engine.failpoint import IN_CHILD, IN_WORKER, VARIABLE
 
 POINTS = IN_WORKER + IN_CHILD
 AT_ONCE = 3
-SPEC: dict[str, Any] = {**SHORT, "name": "failpoint", "training": {**SHORT["training"], "epochs": 3}}
+SPEC: dict[str, Any] = {**SHORT, "name": "failpoint", "training": {**SHORT["training"], "epochs": 2}}
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with fleet(tmp_path_factory.mktemp("failpoints"), STILLHOUSE_CHECKPOINT_SECONDS="0.05") as started:
+    with fleet(tmp_path_factory.mktemp("failpoints")) as started:
         started.api()
         yield started
 
