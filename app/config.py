@@ -45,6 +45,12 @@ class Settings(BaseSettings):
     )
     upkeep_seconds: float = Field(default=2, gt=0, description="How often expired leases are looked for.")
     checkpoint_seconds: float = Field(default=30, ge=0, description="Training time between two checkpoints.")
+    checkpoint_keep_seconds: float = Field(
+        default=7 * 86400, ge=0, description="How long a job that has ended keeps the newest checkpoint of each phase."
+    )
+    garbage_seconds: float = Field(
+        default=3600, gt=0, description="How often files are looked for that nothing names any more."
+    )
     stop_grace_seconds: float = Field(
         default=30, gt=0, description="From the request to stop until the child is killed."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -22,6 +23,7 @@ from app.health import router as health
 from app.jobs import records
 from app.jobs import router as jobs
 from app.jobs.stream import Tailer
+from app.lifecycle.garbage import collect, expire_checkpoints
 from app.lifecycle.upkeep import sweep
 from app.lifecycle.uploads import expire
 from app.middleware import RequestGuard
@@ -76,13 +78,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _upkeep(services: Services, stopping: asyncio.Event) -> None:
-    """End expired leases and uploads until the end; a database that is down for a while is met with patience."""
+    """End expired leases and uploads and collect garbage to the end; a database that is down is met with patience."""
     settings = services.settings
+    collect_at = time.monotonic()
     while not stopping.is_set():
         try:
             await to_thread.run_sync(lambda: sweep(services.database, max_losses=settings.max_losses))
             await to_thread.run_sync(expire, services.database, services.storage)
+            await to_thread.run_sync(_expire_checkpoints, services)
+            if time.monotonic() >= collect_at:
+                collect_at = time.monotonic() + settings.garbage_seconds
+                await to_thread.run_sync(collect, services.database, services.storage)
         except Exception:
             logger.exception("the upkeep failed; it tries again in %s s", settings.upkeep_seconds)
         with suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), settings.upkeep_seconds)
+
+
+def _expire_checkpoints(services: Services) -> None:
+    keep = services.settings.checkpoint_keep_seconds
+    expire_checkpoints(services.database, services.storage, keep_seconds=keep)

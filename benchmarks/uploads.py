@@ -45,12 +45,11 @@ def main() -> int:
             seconds = time.monotonic() - began
             after = _peak(running.pids()["api"])
             right = _digest(running, upload) == expected
-            way = "one request" if whole else "checked pieces of 8 MiB"
+            said = "right" if right else "WRONG"
+            way = f"{options.storage} in " + ("one request" if whole else "checked pieces of 8 MiB")
             print(
-                f"{options.mib} MiB to {options.storage} in {way}: {seconds:.1f} s, "
-                f"{options.mib / seconds:.0f} MiB/s, "
-                f"sha256 {'right' if right else 'WRONG'}; "
-                f"the API's peak memory {before:.0f} MiB before, {after:.0f} MiB after"
+                f"{options.mib} MiB to {way}: {seconds:.1f} s ({options.mib / seconds:.0f} MiB/s), "
+                f"sha256 {said}; the API's peak memory {before:.0f} MiB before, {after:.0f} MiB after"
             )
             running.http.delete(f"/v1/uploads/{upload}", headers={"Tus-Resumable": "1.0.0"}).raise_for_status()
             if not right:

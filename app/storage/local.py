@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import BinaryIO
 
 from app.errors import StorageError
 from app.storage.base import BINARY, CHUNK, Found, Measure, Storage, Stored, checked
+
+_DRAFT = re.compile(r"/\.[0-9a-f]{32}\.part$")
 
 
 class LocalStorage(Storage):
@@ -56,13 +59,14 @@ class LocalStorage(Storage):
                 modified = path.stat().st_mtime
             except FileNotFoundError:
                 continue  # gone since it was listed
-            if path.is_file() and not path.name.startswith("."):
+            if path.is_file():
                 key = path.relative_to(self.root).as_posix()
                 yield Found(key, datetime.fromtimestamp(modified, UTC))
 
     def delete(self, *keys: str) -> None:
         for key in keys:
-            self._path(key).unlink(missing_ok=True)
+            self._path(_DRAFT.sub("/draft", key))  # a draft's own name begins with a dot, as no key's does
+            (self.root / key).unlink(missing_ok=True)
 
     def delete_prefix(self, prefix: str) -> None:
         shutil.rmtree(self._path(prefix), ignore_errors=True)

@@ -11,12 +11,22 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
 
+from app import doctor
+from app.config import Settings
+from app.db import Database
 from app.errors import StorageAway, StorageError
+from app.main import create_app
 from app.storage import LocalStorage, Storage, open_storage
 from app.storage.refusals import explain
+from app.tables import Job
+from tests.app.conftest import RecordingDoorbell, bearer, make_key
+from tests.app.test_assets import VALIDATOR, make
 from tests.servers.proxy import Proxy
 from tests.servers.seaweedfs import SeaweedFS, fresh, shared
+from worker.supervisor import Supervisor
 
 LARGE = 40 * 2**20 + 17
 """Three parts of a multipart upload."""
@@ -229,3 +239,38 @@ def test_a_store_that_starts_again_is_waited_for_and_has_kept_all(own: SeaweedFS
         assert writing.result().bytes == 6
     assert storage.fetch("jobs/job_1/before.bin", tmp_path / "x") == before
     assert everything(storage) == ["jobs/job_1/before.bin", "jobs/job_1/during.bin"]
+
+
+@pytest.mark.parametrize("fault", ["wrong key", "flipped byte"])
+def test_a_worker_that_cannot_have_a_file_says_so_and_the_work_waits(
+    place: str, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    settings = settings.model_copy(update={"storage_url": place})
+    with TestClient(create_app(settings, doorbell=RecordingDoorbell()), headers=bearer(make_key(database))) as client:
+        dataset = make(client)
+        assert client.get("/readyz").json()["parts"]["storage"] == "ok"
+        storage = open_storage(place)
+        (part,) = storage.find("uploads")
+        said = "is damaged: its sha256 is not the one that arrived"
+        if fault == "wrong key":
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+            said = "the secret key is wrong; set AWS_SECRET_ACCESS_KEY"
+        else:
+            storage.put(part.key, io.BytesIO(b"dara"))
+        assert Supervisor(settings, database, open_storage(place), VALIDATOR).run_next()
+        assert client.get(f"/v1/datasets/{dataset}").json()["state"] == "pending"
+    with database.reading() as session:
+        (job,) = session.scalars(select(Job))
+        assert (job.status, job.status_reason) == ("queued", "storage_error")
+        assert said in (job.status_detail or "")
+
+
+def test_doctor_says_what_is_wrong_with_the_store(
+    place: str, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings = settings.model_copy(update={"storage_url": place})
+    assert doctor._storage(settings) == place
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    finding = doctor._try("storage", lambda: doctor._storage(settings), "")
+    assert finding.state == "error"
+    assert "the access key is unknown; set AWS_ACCESS_KEY_ID" in finding.detail
