@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from stillhouse.spec import JobSpec
+from stillhouse.spec.catalog import split_tag
 from stillhouse.spec.footprints import input_shape
 from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, Teacher, title, training_of
 from stillhouse.spec.networks import Network as NetworkSpec
@@ -86,7 +87,7 @@ def architecture_of(network: NetworkSpec) -> Description:
     """The engine's name for it."""
     if isinstance(network, LayeredStudent | LayeredTeacher):
         return [layer.model_dump() for layer in network.layers]
-    return network.architecture
+    return split_tag(network.architecture)[0]
 
 
 def stem_of(network: NetworkSpec) -> Stem:

@@ -19,7 +19,7 @@ from torch import nn
 
 from stillhouse.spec.catalog import FILE
 from worker.engine.architecture import Architecture, Builder, on_meta, small_stem
-from worker.engine.architectures import ARCHITECTURES, LIBRARIES, find
+from worker.engine.architectures import ARCHITECTURES, LIBRARIES, find, from_timm
 from worker.engine.errors import ArchitectureError
 from worker.engine.evaluate import count_flops
 from worker.engine.points import described
@@ -60,6 +60,8 @@ def entry(name: str) -> dict[str, Any]:
         found["input_size"] = architecture.input_size
     if architecture.fixed:
         found["fixed"] = True
+    if prefix == "timm" and (tags := from_timm.tags(name.partition("/")[2])):
+        found["tags"] = tags
     side = max(sides)
     body = on_meta(lambda: architecture.build(10, 3, (side, side)))
     if body(torch.empty(1, 3, side, side, device="meta")).shape != (1, 10):

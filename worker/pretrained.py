@@ -36,7 +36,7 @@ def run(arguments: Sequence[str], emitter: Emitter, _protections: Protections) -
         emitter.emit("failed", reason="bad_weights", detail=detail)
         return 1
     try:
-        fetch(options.name, found, options.datasets_dir, MADE)
+        fetch(found, options.datasets_dir, MADE)
     except (OSError, RuntimeError, ValueError, EngineError) as error:
         detail = f"the weights of {options.name}: {error}".replace("\n", " ")
         emitter.emit("failed", reason="download_failed", detail=detail)
@@ -44,7 +44,7 @@ def run(arguments: Sequence[str], emitter: Emitter, _protections: Protections) -
     return 0
 
 
-def fetch(name: str, found: Published, datasets_dir: Path | None, made: Path) -> None:
+def fetch(found: Published, datasets_dir: Path | None, made: Path) -> None:
     """Get the file, check it, and write it in the staged form. Raises OSError, RuntimeError, WeightsRefused."""
     drafts = Path("drafts")
     drafts.mkdir()
@@ -63,7 +63,7 @@ def fetch(name: str, found: Published, datasets_dir: Path | None, made: Path) ->
     body = found.load(file)
     parameters = sum(parameter.numel() for parameter in body.parameters())
     preprocessing = Preprocessing(found.shape, found.mean, found.std)
-    described = weights.describe(name, "standard", preprocessing, found.classes, parameters)
+    described = weights.describe(found.architecture, "standard", preprocessing, found.classes, parameters)
     weights.save(made, "weights", body.state_dict(), described)
 
 

@@ -35,6 +35,7 @@ def _architectures() -> list[CatalogEntry]:
                 "minimum_size": entry.minimum_size,
                 "input_size": entry.input_size,
                 "fixed": entry.fixed,
+                "tags": dict(entry.tags),
                 "figures": vars(entry.figures),
                 "small_stem": vars(entry.small_stem) if entry.small_stem else None,
             },

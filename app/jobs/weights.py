@@ -13,6 +13,7 @@ from app.errors import Invalid
 from app.tables import Job, Model
 from stillhouse.resources import FieldError
 from stillhouse.spec import JobSpec
+from stillhouse.spec.catalog import split_tag
 from stillhouse.spec.datasets import DatasetFacts
 from stillhouse.spec.footprints import LOGITS
 
@@ -73,7 +74,12 @@ def _job_problem(session: Session, caller: Caller, named: str, network: Mapping[
     if job.status != "succeeded":
         return f"the job {named} is {job.status}; its student can be used once it has succeeded"
     student = job.spec["student"]
-    if any(student.get(name) != network.get(name) for name in ("architecture", "layers")):
+    if any(_plain(student.get(name)) != _plain(network.get(name)) for name in ("architecture", "layers")):
         is_ = student.get("architecture") or f"a list of {len(student['layers'])} layers"
         return f"the student of {named} is {is_}; give this network the same architecture"
     return None
+
+
+def _plain(described: Any) -> Any:
+    """An architecture's name without the tag of the weights that it was trained from."""
+    return split_tag(described)[0] if isinstance(described, str) else described

@@ -64,6 +64,9 @@ class ArchitectureEntry:
     """The side it was designed for, of a library's networks."""
     fixed: bool
     """Whether it takes that side only; other images are resized to it."""
+    tags: Mapping[str, int]
+    """Of several sets of published weights, which a name may end in (``timm/resnet50.a1_in1k``): the side each was
+    made for, the default first."""
     figures: Figures
     small_stem: Figures | None
     """With ``stem: small``; null where it has no stem that could be made small."""
@@ -81,11 +84,18 @@ def architectures() -> dict[str, ArchitectureEntry]:
             minimum_size=entry["minimum_size"],
             input_size=entry.get("input_size"),
             fixed=entry.get("fixed", False),
+            tags=entry.get("tags", {}),
             figures=_figures(entry),
             small_stem=_figures(entry["small_stem"]) if "small_stem" in entry else None,
         )
         for name, entry in entries.items()
     }
+
+
+def split_tag(name: str) -> tuple[str, str | None]:
+    """An architecture's own name, and the tag of published weights that follows it, if one does."""
+    bare, dot, tag = name.partition(".")
+    return (bare, tag) if dot and name.startswith("timm/") else (name, None)
 
 
 def _figures(entry: dict[str, Any]) -> Figures:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from stillhouse.spec.catalog import ArchitectureEntry, Footprint, Shape, architectures
+from stillhouse.spec.catalog import ArchitectureEntry, Footprint, Shape, architectures, split_tag
 from stillhouse.spec.layers import LayerShapeError, trace
 from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, NamedStudent, NamedTeacher, Network
 
@@ -33,7 +33,7 @@ def footprint(network: Network, *, shape: Shape, classes: int) -> Traced:
         return _layers(network, shape, classes)
     if network.architecture in _FILES:
         return _file(network, _FILES[network.architecture])
-    known = architectures().get(network.architecture)
+    known = architectures().get(split_tag(network.architecture)[0])
     if known is None:
         suggestion = close(network.architecture, architectures())
         message = f"no architecture is called {network.architecture!r}{suggestion}"
@@ -45,7 +45,7 @@ def input_shape(network: Network, shape: Shape) -> Shape:
     """Of the images as a network without weights of its own takes them, where the data's are of ``shape``."""
     side = None
     if isinstance(network, NamedStudent | NamedTeacher):
-        known = architectures().get(network.architecture)
+        known = architectures().get(split_tag(network.architecture)[0])
         side = network.input_size or (known.input_size if known is not None and known.fixed else None)
     return shape if side is None else (shape[0], side, side)
 
@@ -77,9 +77,7 @@ def _layers(network: LayeredStudent | LayeredTeacher, shape: Shape, classes: int
 def _named(network: NamedStudent | NamedTeacher, known: ArchitectureEntry, shape: Shape, classes: int) -> Traced:
     found = Traced()
     pretrained = network.weights == "pretrained"
-    if pretrained and known.input_size is None:
-        message = f"there are no pretrained weights for {known.name}; name an uploaded model or a job"
-        found.refusals.append(("/weights", message))
+    made_for = _published_side(network, known, found)
     if network.stem == "small" and known.small_stem is None:
         found.refusals.append(("/stem", f"{known.name} has no stem that could be made small; leave stem out"))
     elif network.stem == "small" and pretrained:
@@ -89,8 +87,8 @@ def _named(network: NamedStudent | NamedTeacher, known: ArchitectureEntry, shape
         message = f"{known.name} takes images of {known.input_size} only; leave input_size out to have them resized"
         found.refusals.append(("/input_size", message))
     taken = input_shape(network, shape)
-    if pretrained and known.input_size is not None:  # published weights take three channels, and that size
-        side = network.input_size or known.input_size
+    if pretrained and made_for is not None:  # published weights take three channels, and that size
+        side = network.input_size or made_for
         taken = (3, side, side)
     if network.weights is None or pretrained:
         _check_size(network, known, taken, found)
@@ -103,6 +101,23 @@ def _named(network: NamedStudent | NamedTeacher, known: ArchitectureEntry, shape
         size = "x".join(map(str, taken))
         found.warnings.append(f"the catalog does not tell {' and '.join(unknown)} of {known.name} on images of {size}")
     return found
+
+
+def _published_side(network: NamedStudent | NamedTeacher, known: ArchitectureEntry, found: Traced) -> int | None:
+    """The side that the published weights were made for, which a tag in the architecture's name may choose."""
+    _, tag = split_tag(network.architecture)
+    side = next(iter(known.tags.values()), None) if known.name.startswith("timm/") else known.input_size
+    if network.weights != "pretrained":
+        if tag is not None:
+            message = f"the tag .{tag} chooses pretrained weights; add weights: pretrained, or write {known.name}"
+            found.refusals.append(("/architecture", message))
+    elif side is None:
+        message = f"there are no pretrained weights for {known.name}; name an uploaded model or a job"
+        found.refusals.append(("/weights", message))
+    elif tag is not None and tag not in known.tags:
+        near = close(network.architecture, [f"{known.name}.{each}" for each in known.tags])
+        found.refusals.append(("/architecture", f"{known.name} has no weights tagged .{tag}{near}"))
+    return side if tag is None else known.tags.get(tag, side)
 
 
 def _check_size(network: NamedStudent | NamedTeacher, known: ArchitectureEntry, taken: Shape, found: Traced) -> None:

@@ -11,7 +11,15 @@ from stillhouse.spec.layers import Layer
 from stillhouse.spec.training import TeacherTraining
 
 Layers = Annotated[list[Layer], Field(min_length=1, max_length=200)]
-Architecture = Annotated[str, Field(min_length=1, max_length=128, description="A name from /v1/catalog/architectures.")]
+Architecture = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=128,
+        description="A name from /v1/catalog/architectures. After one of timm a tag may choose among its pretrained "
+        "weights: timm/resnet50.a1_in1k.",
+    ),
+]
 Stem = Annotated[
     Literal["standard", "small"],
     Field(

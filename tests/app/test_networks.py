@@ -40,6 +40,27 @@ pytestmark = pytest.mark.parametrize("settings", ["embedded"], indirect=True)
             "/teacher/stem",
             "standard stem",
         ),
+        (
+            {"teacher": {"architecture": "timm/resnet50.a1in1k", "weights": "pretrained"}},
+            "/teacher/architecture",
+            "timm/resnet50 has no weights tagged .a1in1k; did you mean timm/resnet50.a1_in1k",
+        ),
+        (
+            {"student": {"architecture": "timm/resnet18.a1_in1k"}},
+            "/student/architecture",
+            "add weights: pretrained, or write timm/resnet18",
+        ),
+        (
+            {"student": {"architecture": "timm/resnet18.a1_in1k", "weights": "job_1"}},
+            "/student/architecture",
+            "the tag .a1_in1k chooses pretrained weights",
+        ),
+        (
+            {"teacher": {"architecture": "timm/resnet17.a1_in1k", "weights": "pretrained"}},
+            "/teacher/architecture",
+            "no architecture is called 'timm/resnet17.a1_in1k'; did you mean timm/resnet1",
+        ),
+        ({"student": {"architecture": "timm/resnet50t", "weights": "pretrained"}}, "/student/weights", "no pretrained"),
         ({"teacher": {"layers": LAYERS, "weights": "pretrained"}}, "/teacher", "no pretrained weights"),
         ({"teacher": {"architecture": "resnet20", "weights": "/etc/passwd"}}, "/teacher/weights", "pattern"),
         ({"teacher": {"architecture": "resnet20", "weights": "mdl_1"}}, "/teacher/weights", "no model mdl_1"),
@@ -89,6 +110,18 @@ def test_a_teacher_with_weights_is_not_trained_unless_asked(client: TestClient) 
     assert spec["teacher"]["train"]["epochs"] == 2
 
 
+def test_a_tag_chooses_pretrained_weights_and_their_size(client: TestClient) -> None:
+    """Of resnet50's weights some were made for 176 pixels; the figures for 224 are not theirs."""
+    asked = {"architecture": "timm/resnet50.a1h_in1k", "weights": "pretrained"}
+    answer = client.post("/v1/jobs?dry_run=true", json={**SPEC, "teacher": asked}).json()
+    assert answer["spec"]["teacher"]["architecture"] == "timm/resnet50.a1h_in1k"
+    assert answer["estimate"]["teacher_parameters"] == 23_498_624 + 10 * 2049 + 3 * 3136
+    assert any("timm/resnet50 on images of 3x176x176" in each for each in answer["warnings"])
+    asked["architecture"] = "timm/resnet50.a1_in1k"
+    answer = client.post("/v1/jobs?dry_run=true", json={**SPEC, "teacher": asked}).json()
+    assert answer["estimate"]["teacher_flops"] is not None
+
+
 def test_another_jobs_student_can_be_named_once_it_has_succeeded(
     client: TestClient, stranger: dict[str, str], database: Database, settings: Settings, tmp_path: Path
 ) -> None:
@@ -109,8 +142,19 @@ def test_another_jobs_student_can_be_named_once_it_has_succeeded(
     assert client.post("/v1/jobs", json=wanted).status_code == 201
 
 
+def test_a_student_that_began_from_tagged_weights_is_of_the_plain_architecture(
+    client: TestClient, database: Database, settings: Settings
+) -> None:
+    job_id = submit(client, student={"architecture": "timm/test_resnet.r160_in1k", "weights": "pretrained"})
+    succeeded(database, open_storage(settings.storage_url), claimed(database))
+    teacher = {"architecture": "timm/test_resnet", "weights": job_id}
+    assert client.post("/v1/jobs", json={**SPEC, "teacher": teacher}).status_code == 201
+
+
 def test_the_catalog_lists_every_network_with_its_figures(client: TestClient) -> None:
     entries = {entry["name"]: entry for entry in client.get("/v1/catalog/architectures").json()["data"]}
     assert len(entries) > 1200
     assert entries["torchvision/resnet18"]["details"]["small_stem"]["flops"]["32"]
     assert entries["torchvision/vit_b_16"]["details"]["fixed"]
+    assert entries["timm/resnet50"]["details"]["tags"]["a1h_in1k"] == 176
+    assert entries["torchvision/resnet18"]["details"]["tags"] == {}

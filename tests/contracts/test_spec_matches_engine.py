@@ -21,7 +21,7 @@ from stillhouse.spec.reasons import REASONS, STATUSES, TERMINAL
 from stillhouse.spec.training import Augmentation, Training
 from worker.catalog import entry
 from worker.engine.architecture import on_meta
-from worker.engine.architectures import ARCHITECTURES, LIBRARIES, find
+from worker.engine.architectures import ARCHITECTURES, LIBRARIES, find, published
 from worker.engine.architectures.layers import build_layers
 from worker.engine.augment import AUGMENTATIONS
 from worker.engine.data.builtin import BUILTIN
@@ -92,6 +92,17 @@ def test_every_figure_of_the_architectures_file_is_the_engines() -> None:
     bare = [name for name in names if not name.startswith("timm/")]
     for name in [*bare, *[name for name in names if name.startswith("timm/")][::10]]:
         holds(name)
+
+
+def test_the_architectures_file_has_every_tag_of_timms_weights() -> None:
+    for name, known in architectures().items():
+        prefix, _, inner = name.partition("/")
+        assert known.tags == (LIBRARIES[prefix].tags(inner) if prefix == "timm" else {}), f"{name}: run make catalog"
+    assert list(architectures()["timm/resnet50"].tags.items())[:2] == [("a1_in1k", 224), ("a1h_in1k", 176)]
+    for name in ("timm/resnet50", "timm/resnet50.a3_in1k"):
+        found = published(name)
+        assert found is not None
+        assert found.shape[1] == architectures()["timm/resnet50"].tags[name.partition(".")[2] or "a1_in1k"]
 
 
 def test_figures_that_are_not_listed_are_null() -> None:

@@ -35,7 +35,8 @@ from worker.engine.network import Preprocessing, build_network
 from worker.weights import Source, stage_weights
 from worker.weights import published as published_files
 
-NAMES = ["torchvision/squeezenet1_1", "timm/test_resnet"]
+TAGGED = "timm/mobilenetv4_conv_small.e3600_r256_in1k"
+NAMES = ["torchvision/squeezenet1_1", "timm/test_resnet", TAGGED]
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +45,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("published")
     made = {}
     for name in NAMES:
-        known, found = find(name), published(name)
-        assert known is not None
+        found = published(name)
         assert found is not None
+        known = find(found.architecture)
+        assert known is not None
         body = known.build(len(found.classes), 3, found.shape[1:])
         made[name] = folder / found.files[0]
         if found.files[0].endswith(".safetensors"):
@@ -76,11 +78,27 @@ def test_published_weights_are_downloaded_checked_and_staged(
     assert found.url.startswith("https://")
     digest = hashlib.sha256(files[name].read_bytes()).hexdigest()
     local = replace(found, url=f"{server}/{files[name].name}", sha256_prefix=digest[:8])
-    pretrained.fetch(name, local, None, Path("made"))
+    pretrained.fetch(local, None, Path("made"))
     stored = weights.load(Path("made"), "weights")
-    assert (stored.architecture, stored.preprocessing.shape, len(stored.classes)) == (name, found.shape, 1000)
+    assert stored.architecture == found.architecture == name.partition(".")[0]
+    assert (stored.preprocessing.shape, len(stored.classes)) == (found.shape, 1000)
     expected = weights.read(files[name]).tensors
     assert all(torch.equal(stored.tensors[each], expected[each]) for each in expected)
+
+
+def test_a_tag_chooses_the_weights_and_their_preprocessing() -> None:
+    plain, tagged = published(TAGGED.partition(".")[0]), published(TAGGED)
+    assert plain is not None
+    assert tagged is not None
+    assert (plain.shape, tagged.shape) == ((3, 224, 224), (3, 256, 256))
+    assert tagged.url.endswith("/timm/mobilenetv4_conv_small.e3600_r256_in1k/resolve/main/model.safetensors")
+    assert plain.url.endswith("/timm/mobilenetv4_conv_small.e2400_r224_in1k/resolve/main/model.safetensors")
+    inception, usual = published("timm/resnet50.gluon_in1k"), published("timm/vit_base_patch16_224.augreg_in1k")
+    assert inception is not None
+    assert usual is not None
+    assert inception.mean != usual.mean
+    for none in ("timm/resnet50.nothing", "timm/nothing.a1_in1k", "torchvision/resnet18.a1_in1k", "resnet20.x"):
+        assert published(none) is None
 
 
 def test_weights_in_the_folder_are_preferred_and_a_wrong_digest_is_refused(
@@ -95,15 +113,15 @@ def test_weights_in_the_folder_are_preferred_and_a_wrong_digest_is_refused(
     for folder in ("one", "two", "three"):
         (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path / "one")
-    pretrained.fetch(name, replace(found, sha256_prefix=""), tmp_path / "given", Path("made"))
+    pretrained.fetch(replace(found, sha256_prefix=""), tmp_path / "given", Path("made"))
     assert Path("made/weights.json").exists()
     monkeypatch.chdir(tmp_path / "two")
     with pytest.raises(OSError, match=f"sha256 .*, not {found.sha256_prefix}"):
-        pretrained.fetch(name, found, tmp_path / "given", Path("made"))
+        pretrained.fetch(found, tmp_path / "given", Path("made"))
     monkeypatch.chdir(tmp_path / "three")
     missing = replace(found, url=f"{server}/nothing")
     with pytest.raises(OSError, match=r"STILLHOUSE_DATASETS_DIR is not set, and the download of .* failed"):
-        pretrained.fetch(name, missing, None, Path("made"))
+        pretrained.fetch(missing, None, Path("made"))
     assert not Path("made").exists()
 
 
@@ -115,7 +133,7 @@ def test_the_fetching_child_stages_published_weights_once(files: dict[str, Path]
         (given / "weights" / file.name).write_bytes(file.read_bytes())
     settings = Settings(data_dir=tmp_path / "data", datasets_dir=given)
     storage = open_storage((tmp_path / "files").as_uri())
-    sound, other = (published_files(settings, name) for name in reversed(NAMES))
+    sound, other = (published_files(settings, name) for name in (NAMES[1], NAMES[0]))
     assert fetched(settings, sound, tmp_path / "first") == []
     staging.keep(sound, tmp_path / "first")
     assert sound.is_kept

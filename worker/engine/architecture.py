@@ -43,6 +43,8 @@ class Architecture:
 class Published:
     """The weights a library publishes for one of its networks, and what they were made for."""
 
+    architecture: str
+    """The network's name, without the tag of these weights."""
     url: str
     files: tuple[str, ...]
     """Where they may lie in a folder of weights, the likeliest first."""

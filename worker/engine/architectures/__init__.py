@@ -91,9 +91,9 @@ def find(name: str) -> Architecture | None:
 
 
 def published(name: str) -> Published | None:
-    """The weights that a library publishes for ``name``, if it does."""
+    """The weights that a library publishes for ``name``, which may end in the tag of one of several, if it does."""
     prefix, _, inner = name.partition("/")
-    if prefix not in LIBRARIES or inner not in LIBRARIES[prefix].names():
+    if prefix not in LIBRARIES:
         return None
     found: Published | None = LIBRARIES[prefix].published(inner)
     return found

@@ -46,17 +46,34 @@ def find(name: str) -> Architecture | None:
     )
 
 
+def tags(name: str) -> dict[str, int]:
+    """By the tag of each set of weights that is published for ``name``, the side it was made for; the default first."""
+    from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg  # noqa: PLC0415
+
+    found = {
+        full.partition(".")[2]: int(config.input_size[-1])
+        for full, config in get_arch_pretrained_cfgs(name).items()
+        if config.hf_hub_id and config.num_classes
+    }
+    default = get_pretrained_cfg(name).tag
+    return {tag: found[tag] for tag in sorted(found, key=lambda tag: tag != default)}
+
+
 def published(name: str) -> Published | None:
-    """The weights of the name's default tag, as they lie on the hub; timm knows no digest of them."""
+    """The weights of ``NAME`` or ``NAME.TAG``, as they lie on the hub; timm knows no digest of them."""
     from timm.models import get_pretrained_cfg  # noqa: PLC0415
 
-    config = get_pretrained_cfg(name)
-    if config is None or not config.hf_hub_id or not config.num_classes:
+    bare, _, tag = name.partition(".")
+    known = tags(bare) if bare in names() else {}
+    if not known or (tag and tag not in known):
         return None
+    full = f"{bare}.{tag or next(iter(known))}"
+    config = get_pretrained_cfg(full)
     file = config.hf_hub_filename or "model.safetensors"
     channels, height, width = config.input_size
     repository = config.hf_hub_id.rpartition("/")[2]
     return Published(
+        architecture=f"timm/{bare}",
         url=f"https://huggingface.co/{config.hf_hub_id}/resolve/main/{file}",
         files=(f"{repository}.safetensors", f"timm/{repository}/{file}", f"{repository}/{file}"),
         sha256_prefix="",
@@ -64,7 +81,7 @@ def published(name: str) -> Published | None:
         mean=tuple(config.mean),
         std=tuple(config.std),
         classes=tuple(str(number) for number in range(config.num_classes)),
-        load=partial(_load, name),
+        load=partial(_load, full),
     )
 
 

@@ -64,12 +64,15 @@ def find(name: str) -> Architecture | None:
 
 def published(name: str) -> Published | None:
     """The newest weights for ``name``; the first digits of their sha256 are in the file's name."""
+    if name not in names():
+        return None
     best = _weights(name).DEFAULT
     transform = best.transforms()
     file = best.url.rpartition("/")[2]
     digits = re.search(r"-([0-9a-f]{8,})\.", file)
     side = transform.crop_size[0]
     return Published(
+        architecture=f"torchvision/{name}",
         url=best.url,
         files=(file, f"torchvision/{file}"),
         sha256_prefix=digits[1] if digits else "",
