@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -48,27 +49,31 @@ def find(name: str) -> Architecture | None:
 
 def tags(name: str) -> dict[str, int]:
     """By the tag of each set of weights that is published for ``name``, the side it was made for; the default first."""
+    return {tag: int(config.input_size[-1]) for tag, config in _published(name).items()}
+
+
+def _published(name: str) -> dict[str, Any]:
+    """What timm knows of each of them."""
     from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg  # noqa: PLC0415
 
     found = {
-        full.partition(".")[2]: int(config.input_size[-1])
+        full.partition(".")[2]: config
         for full, config in get_arch_pretrained_cfgs(name).items()
         if config.hf_hub_id and config.num_classes
     }
-    default = get_pretrained_cfg(name).tag
-    return {tag: found[tag] for tag in sorted(found, key=lambda tag: tag != default)}
+    default = get_pretrained_cfg(name)
+    first = default.tag if default is not None else None
+    return {tag: found[tag] for tag in sorted(found, key=lambda tag: tag != first)}
 
 
 def published(name: str) -> Published | None:
     """The weights of ``NAME`` or ``NAME.TAG``, as they lie on the hub; timm knows no digest of them."""
-    from timm.models import get_pretrained_cfg  # noqa: PLC0415
-
     bare, _, tag = name.partition(".")
-    known = tags(bare) if bare in names() else {}
+    known = _published(bare) if bare in names() else {}
     if not known or (tag and tag not in known):
         return None
-    full = f"{bare}.{tag or next(iter(known))}"
-    config = get_pretrained_cfg(full)
+    tag = tag or next(iter(known))
+    config = known[tag]
     file = config.hf_hub_filename or "model.safetensors"
     channels, height, width = config.input_size
     repository = config.hf_hub_id.rpartition("/")[2]
@@ -81,7 +86,7 @@ def published(name: str) -> Published | None:
         mean=tuple(config.mean),
         std=tuple(config.std),
         classes=tuple(str(number) for number in range(config.num_classes)),
-        load=partial(_load, full),
+        load=partial(_load, f"{bare}.{tag}"),
     )
 
 
