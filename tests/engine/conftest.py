@@ -10,7 +10,7 @@ import torch
 from worker.engine.data import Dataset, ImageSet, RawDataset
 from worker.engine.data.builtin import BUILTIN
 from worker.engine.data.split import split_dataset
-from worker.engine.method import Method
+from worker.engine.method import Batch, Method
 from worker.engine.methods import METHODS
 from worker.engine.network import Network, Preprocessing, build_network
 from worker.engine.optim import Constant
@@ -43,6 +43,11 @@ def raw() -> RawDataset:
 @pytest.fixture(scope="session")
 def digits(raw: RawDataset) -> Dataset:
     return split_dataset(raw, validation=0.15, seed=3)
+
+
+def first(count: int) -> Batch:
+    """The first samples of a training split, whatever their labels."""
+    return Batch(torch.zeros(count, dtype=torch.int64), torch.arange(count), 1, 0)
 
 
 def network(seed: int = 1, *, layers: list[dict] | str = LAYERS, shape: tuple[int, int, int] = (1, 8, 8)) -> Network:  # type: ignore[type-arg]

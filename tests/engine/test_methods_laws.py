@@ -91,9 +91,10 @@ def test_gradients_reach_the_student_and_the_methods_parameters_alone(
     """With a teacher whose outputs ask for gradients, as a careless source's would."""
     live = training(digits, source, made(name))
     images, some = live.train.images[:8].float() / 255, torch.arange(8)
-    given = source.outputs(images)
+    batch = Batch(live.train.labels[:8], some, 1, 7)
+    given = source.outputs(images, batch)
     theirs = Outputs(given.logits.requires_grad_(), {key: f.requires_grad_() for key, f in given.features.items()})
-    terms = live.method(live.student(images), theirs, Batch(live.train.labels[:8], some, 1, 7))
+    terms = live.method(live.student(images), theirs, batch)
     assert all(term.ndim == 0 and term.dtype == torch.float32 for term in terms.values())
     torch.stack(list(terms.values())).sum().backward()
     assert theirs.logits.grad is None
@@ -149,7 +150,7 @@ class TestCombination:
         both = Combination([("fitnet", 0.5, made("fitnet")), ("kd", 2.0, made("kd"))])
         live = training(digits, taught_by, both)
         images, batch = live.train.images[:8].float() / 255, Batch(live.train.labels[:8], torch.arange(8), 1, 7)
-        student, given = live.student(images), taught_by.outputs(images)
+        student, given = live.student(images), taught_by.outputs(images, batch)
         terms = both(student, given, batch)
         assert set(terms) == {"fitnet_feature", "fitnet_ce", "kd_kd", "kd_ce"}
         alone = both.parts["kd"](student, given, batch)
@@ -207,7 +208,7 @@ class TestPatient:
 
 def test_a_black_box_has_no_features(digits: Dataset) -> None:
     class BlackBox:
-        def outputs(self, images: Tensor) -> Outputs:
+        def outputs(self, images: Tensor, batch: Batch) -> Outputs:
             return Outputs(torch.zeros(len(images), 10))
 
         def fingerprint(self) -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.engine.conftest import FP32, LAYERS, network, run, teacher
+from tests.engine.conftest import FP32, LAYERS, first, network, run, teacher
 from worker.engine.architectures import ARCHITECTURES
 from worker.engine.data import Dataset
 from worker.engine.errors import MethodRefused
@@ -85,9 +85,9 @@ def test_two_runs_on_one_teacher_capture_what_each_needs(digits: Dataset) -> Non
     source = teacher(digits, hidden=LAYERS[:3])
     run(digits, method=METHODS["at"](), taught_by=source)
     run(digits, method=METHODS["rkd"](), taught_by=source)
-    assert list(source.outputs(torch.rand(2, *SHAPE)).features) == ["4:input"]
+    assert list(source.outputs(torch.rand(2, *SHAPE), first(2)).features) == ["4:input"]
     run(digits, method=METHODS["kd"](), taught_by=source)
-    assert not source.outputs(torch.rand(2, *SHAPE)).features
+    assert not source.outputs(torch.rand(2, *SHAPE), first(2)).features
 
 
 def test_capture_works_when_compiled() -> None:

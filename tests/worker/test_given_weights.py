@@ -20,7 +20,7 @@ import torch
 from app.config import Settings
 from app.storage import open_storage
 from stillhouse.spec import JobSpec
-from tests.engine.conftest import FP32
+from tests.engine.conftest import FP32, first
 from tests.harness import Service, eventually, service
 from tests.worker.fetching import fetched
 from worker import assembly, pretrained, staging
@@ -173,7 +173,7 @@ def test_a_teacher_with_weights_is_used_as_it_is(stage: Stage, digits: Dataset) 
     assert run.student.preprocessing.shape == (1, 8, 8)
     assert run.teacher is not None
     images = digits.train.images[:4].float() / 255
-    assert run.teacher.outputs(images).logits.shape == run.student(images).logits.shape
+    assert run.teacher.outputs(images, first(4)).logits.shape == run.student(images).logits.shape
 
 
 def test_a_teacher_of_other_classes_must_be_fine_tuned(stage: Stage, digits: Dataset) -> None:
@@ -222,7 +222,7 @@ def test_an_onnx_teacher_is_asked_and_never_trained(digits: Dataset, tmp_path: P
     run = build_run(wanted, phases(wanted)[0], digits, teacher=teacher, device=torch.device("cpu"), precision=FP32)
     assert run.teacher is not None
     images = digits.train.images[:4].float() / 255
-    told = run.teacher.outputs(images).logits
+    told = run.teacher.outputs(images, first(4)).logits
     assert torch.allclose(told.exp().sum(dim=1), torch.ones(4), atol=1e-5)
 
 

@@ -66,7 +66,7 @@ def _probe(run: Run) -> list[tuple[str, float, float]]:
     cuda = [run.device] if run.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         outputs = student(images)
-        teacher = run.teacher.outputs(images) if run.teacher is not None else None
+        teacher = run.teacher.outputs(images, batch) if run.teacher is not None else None
         terms = method(outputs, teacher, batch)
     if teacher is not None and any(given.requires_grad for given in (teacher.logits, *teacher.features.values())):
         raise CanaryFailed("gradients reach the teacher.")
@@ -93,7 +93,8 @@ def _check_teacher(run: Run) -> None:
     step = max(1, len(run.train) // count)
     some = torch.arange(0, step * count, step, device=run.device)
     labels = run.train.labels[some]
-    logits = run.teacher.outputs(run.train.batch(some).float().div_(255)).logits
+    batch = Batch(labels, some, run.epoch, run.recipe.seed)
+    logits = run.teacher.outputs(run.train.batch(some).float().div_(255), batch).logits
     accuracy = float((logits.argmax(dim=1) == labels).float().mean())
     chance = float(torch.bincount(labels).max()) / count
     needed = chance + 3 * math.sqrt(chance * (1 - chance) / count)

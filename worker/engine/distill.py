@@ -59,7 +59,7 @@ def _step(run: Run, samples: Tensor) -> None:
     images = images.contiguous(memory_format=torch.channels_last)
     with recipe.precision.autocast(run.device):
         student = run.student(images)
-    teacher = run.teacher.outputs(images) if run.teacher is not None else None
+    teacher = run.teacher.outputs(images, batch) if run.teacher is not None else None
     terms = run.method(student, teacher, batch)
     loss = torch.stack(list(terms.values())).sum()
     run.optimizer.zero_grad(set_to_none=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worker.engine.blackbox import BlackBox
 from worker.engine.ensemble import Ensemble
-from worker.engine.method import Outputs
+from worker.engine.method import Batch, Outputs
 from worker.engine.network import Network
 from worker.engine.precision import Precision
 
@@ -17,8 +17,8 @@ from worker.engine.precision import Precision
 class TeacherSource(Protocol):
     """A signal to imitate."""
 
-    def outputs(self, images: Tensor) -> Outputs:
-        """For float images [B, C, H, W] in 0 to 1, without gradient."""
+    def outputs(self, images: Tensor, batch: Batch) -> Outputs:
+        """For float images [B, C, H, W] in 0 to 1, those of ``batch``, without gradient."""
 
     def fingerprint(self) -> str:
         """Changes when the source does."""
@@ -32,7 +32,7 @@ class LiveTeacher:
         self._precision = precision
 
     @torch.no_grad()
-    def outputs(self, images: Tensor) -> Outputs:
+    def outputs(self, images: Tensor, batch: Batch) -> Outputs:
         with self._precision.autocast(images.device):
             given: Outputs = self.network(images)
         return Outputs(given.logits.float(), given.features)
