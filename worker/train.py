@@ -79,6 +79,8 @@ class Job:
             settled = {**mine, "precision": settled["precision"]}
         torch.set_num_threads(settled["threads"])
         torch.use_deterministic_algorithms(mode=True, warn_only=True)
+        # it fills every new tensor with NaN besides, hundreds a step; nothing here reads what was not written
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # missing in stubs
         torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # else TF32 on newer GPUs
         torch.backends.cuda.matmul.fp32_precision = "ieee"
         self.emitter.emit("plan", **settled)

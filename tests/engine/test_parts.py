@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.engine.conftest import network
-from worker.engine.augment import augment
+from worker.engine.augment import augment, count_views, draw_views
 from worker.engine.data import Dataset, ImageSet, RawDataset, store
 from worker.engine.data.builtin import BUILTIN
 from worker.engine.data.split import split_dataset
@@ -20,6 +20,7 @@ from worker.engine.optim import Constant, Cosine, MultiStep
 from worker.engine.precision import resolve
 from worker.engine.random import derive, permutation, uniform_integers
 from worker.engine.verdict import verdict
+from worker.engine.views import Views
 
 CPU = torch.device("cpu")
 
@@ -83,17 +84,44 @@ def test_a_staged_data_set_reads_back(raw: RawDataset, tmp_path: Path) -> None:
     assert torch.equal(back.train.images, raw.train.images)
 
 
+def seen(images: torch.Tensor, samples: torch.Tensor, *, epoch: int) -> torch.Tensor:
+    numbers = draw_views(samples, (8, 8), name="crop-flip", seed=1, epoch=epoch)
+    return augment(images, numbers, name="crop-flip")
+
+
 def test_views_are_crops_and_mirrors_of_the_padded_image(digits: Dataset) -> None:
     images, ids = digits.train.images[:50], torch.arange(50)
-    views = augment(images, ids, name="crop-flip", seed=1, epoch=1)
+    views = seen(images, ids, epoch=1)
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
     for image, view in zip(padded, views, strict=True):
         crops = [image[:, y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
         assert any(torch.equal(view, crop) or torch.equal(view, crop.flip(2)) for crop in crops)
-    assert not torch.equal(views, augment(images, ids, name="crop-flip", seed=1, epoch=2))
+    assert not torch.equal(views, seen(images, ids, epoch=2))
     some = torch.tensor([7, 3])
-    assert torch.equal(augment(images[some], some, name="crop-flip", seed=1, epoch=1), views[some])
-    assert torch.equal(augment(images, ids, name="none", seed=1, epoch=1), images)
+    assert torch.equal(seen(images[some], some, epoch=1), views[some])
+    assert torch.equal(augment(images, torch.zeros_like(ids), name="none"), images)
+
+
+@pytest.mark.parametrize("name", ["none", "crop", "crop-flip"])
+def test_every_view_has_a_number_and_every_number_is_drawn(digits: Dataset, name: str) -> None:
+    image, each = digits.train.images[4:5], count_views(name, (8, 8))
+    assert each == {"none": 1, "crop": 9, "crop-flip": 18}[name]
+    every = augment(image.expand(each, -1, -1, -1), torch.arange(each), name=name)
+    assert len({view.numpy().tobytes() for view in every}) == each
+    drawn = draw_views(torch.arange(20 * each), (8, 8), name=name, seed=3, epoch=2)
+    assert set(drawn.tolist()) == set(range(each))
+
+
+def test_an_epoch_shows_each_sample_once_in_the_view_that_is_drawn_for_it(digits: Dataset) -> None:
+    views = Views(digits.train, "crop-flip")
+    rows = views.of_epoch(seed=5, epoch=2)
+    samples = views.samples(rows)
+    assert torch.equal(samples.sort().values, torch.arange(len(digits.train)))
+    assert torch.equal(samples, permutation(len(digits.train), seed=5, epoch=2, device=CPU))
+    drawn = draw_views(samples, (8, 8), name="crop-flip", seed=5, epoch=2)
+    assert torch.equal(rows % views.each, drawn)
+    shown = augment(digits.train.images[samples[:9]], drawn[:9], name="crop-flip")
+    assert torch.equal(views.show(rows[:9]), shown.float() / 255)
 
 
 def test_learning_rates_are_arithmetic() -> None:

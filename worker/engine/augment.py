@@ -1,4 +1,8 @@
-"""Augmentation as batched tensor code. A view is a function of (seed, epoch, sample) and of nothing else."""
+"""Augmentation as batched tensor code. A view is a function of (seed, epoch, sample) and of nothing else.
+
+Each augmentation has so many views of an image, and they are numbered: first from the top down, then from the left,
+then the mirrored ones.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +15,45 @@ from worker.engine.random import uniform_integers
 AUGMENTATIONS = ("none", "crop", "crop-flip")
 
 
-def augment(images: Tensor, samples: Tensor, *, name: str, seed: int, epoch: int) -> Tensor:
-    """Random views of uint8 [B, C, H, W] for the sample ids int64 [B].
+def padding_of(size: tuple[int, int]) -> int:
+    """An eighth of the shorter side (4 for 32x32)."""
+    return max(1, min(size) // 8)
 
-    ``crop`` pads by an eighth of the side (4 for 32x32, so 81 views) with zeros and cuts at a random place;
-    ``crop-flip`` also mirrors half of them.
+
+def count_views(name: str, size: tuple[int, int]) -> int:
+    """How many different views of an image of this height and width there are: 1, 81 or 162 for 32x32."""
+    places = (2 * padding_of(size) + 1) ** 2
+    return {"none": 1, "crop": places, "crop-flip": 2 * places}[name]
+
+
+def draw_views(samples: Tensor, size: tuple[int, int], *, name: str, seed: int, epoch: int) -> Tensor:
+    """The number of the view in which each of the sample ids (int64 [B]) is seen in this epoch: int64 [B]."""
+    if name == "none":
+        return torch.zeros_like(samples)
+    places = 2 * padding_of(size) + 1
+    top = uniform_integers(samples, places, seed=seed, epoch=epoch, stream="top")
+    left = uniform_integers(samples, places, seed=seed, epoch=epoch, stream="left")
+    if name == "crop":
+        return top * places + left
+    flip = uniform_integers(samples, 2, seed=seed, epoch=epoch, stream="flip")
+    return (flip * places + top) * places + left
+
+
+def augment(images: Tensor, views: Tensor, *, name: str) -> Tensor:
+    """The views of these numbers (int64 [B]) of uint8 [B, C, H, W].
+
+    ``crop`` pads by an eighth of the side with zeros and cuts at one of 81 places; ``crop-flip`` may mirror as well.
     """
     if name == "none":
         return images
-    padding = max(1, min(images.shape[-2:]) // 8)
     height, width = images.shape[-2:]
+    padding = padding_of((height, width))
+    places = 2 * padding + 1
+    top, left = views // places % places, views % places
     padded = F.pad(images, (padding, padding, padding, padding))
-    top = uniform_integers(samples, 2 * padding + 1, seed=seed, epoch=epoch, stream="top")
-    left = uniform_integers(samples, 2 * padding + 1, seed=seed, epoch=epoch, stream="left")
-    rows = top[:, None] + torch.arange(height, device=images.device)  # [B, H]
-    columns = left[:, None] + torch.arange(width, device=images.device)  # [B, W]
-    if name == "crop-flip":
-        mirrored = uniform_integers(samples, 2, seed=seed, epoch=epoch, stream="flip").bool()
-        columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    batch = torch.arange(len(images), device=images.device)[:, None, None, None]
-    channel = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
-    return padded[batch, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    cuts = padded.unfold(2, height, 1).unfold(3, width, 1)  # [B, C, places, places, H, W], nothing copied yet
+    cut = cuts[torch.arange(len(images), device=images.device), :, top, left]
+    if name == "crop":
+        return cut
+    mirrored = views >= places * places
+    return torch.where(mirrored.view(-1, 1, 1, 1), cut.flip(3), cut)

@@ -17,6 +17,7 @@ from worker.engine.errors import CanaryFailed, TeacherMismatch
 from worker.engine.evaluate import images_at_once
 from worker.engine.method import Batch
 from worker.engine.network import Network
+from worker.engine.random import derive
 from worker.engine.recorded import RecordedTeacher
 from worker.engine.run import Run
 from worker.engine.teacher import LiveTeacher
@@ -40,6 +41,12 @@ def before_training(run: Run) -> None:
     run.canaries.append("every term of the loss was finite and reached the student before the first step")
     if run.teacher is not None:
         _check_teacher(run)
+
+
+def check_rows(run: Run) -> None:
+    """Before a teacher's table is used, random rows of it are computed again; see ``LiveTeacher.check_table``."""
+    if isinstance(run.teacher, LiveTeacher) and run.teacher.table is not None:
+        run.table_found = run.teacher.check_table(run.views, seed=derive(run.recipe.seed, "guard", run.global_step))
 
 
 def after_first_epoch(run: Run) -> None:

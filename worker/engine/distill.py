@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from worker.engine import canaries
-from worker.engine.augment import augment
 from worker.engine.evaluate import evaluate
 from worker.engine.events import EpochFinished, Event, Progress, StepFinished
 from worker.engine.memory import within_memory
 from worker.engine.method import Batch
-from worker.engine.random import derive, permutation
+from worker.engine.random import derive, seed_everything
 from worker.engine.run import Run
 
 
@@ -29,15 +29,16 @@ def distill(run: Run) -> Iterator[Event]:
     recipe = run.recipe
     batch = recipe.batch_size
     taught_by = run.teacher.fingerprint() if run.teacher is not None else None
+    canaries.check_rows(run)
     if run.global_step == 0:
-        some = torch.arange(min(batch, len(run.train)), device=run.device)
+        some = run.views.of_epoch(seed=recipe.seed, epoch=1)[:batch]
         within_memory(partial(canaries.before_training, run), step=partial(_step, run), samples=some)
     while run.epoch <= recipe.epochs:
-        order = permutation(len(run.train), seed=recipe.seed, epoch=run.epoch, device=run.device)
+        rows = run.views.of_epoch(seed=recipe.seed, epoch=run.epoch)
         read_at = time.perf_counter()
         while run.step < run.steps:
-            samples = order[run.step * batch : (run.step + 1) * batch]
-            within_memory(partial(_step, run, samples), step=partial(_step, run), samples=samples)
+            some = rows[run.step * batch : (run.step + 1) * batch]
+            within_memory(partial(_step, run, some), step=partial(_step, run), samples=some)
             run.step += 1
             if run.step % recipe.log_every == 0 or run.step == run.steps:
                 metrics, images = run.window()  # the one place in an epoch that waits for the device
@@ -52,16 +53,18 @@ def distill(run: Run) -> Iterator[Event]:
         canaries.after_training(run, taught_by)
 
 
-def _step(run: Run, samples: Tensor) -> None:
-    """One batch: sample ids int64 [B]."""
+def _step(run: Run, rows: Tensor) -> None:
+    """One batch, as rows of ``run.views``: int64 [B] on the host."""
     recipe = run.recipe
-    torch.manual_seed(derive(recipe.seed, "step", run.epoch, run.step))  # dropout, too, is a function of the position
+    dropout = derive(recipe.seed, "step", run.epoch, run.step)  # it, too, is a function of the position
+    seed_everything(dropout, run.device)
     for group in run.optimizer.param_groups:
         group["lr"] = recipe.optimizer["lr"] * recipe.schedule.factor(run.global_step / run.steps, recipe.epochs)
-    batch = Batch(run.train.labels[samples], samples, run.epoch, recipe.seed)
-    views = augment(run.train.batch(samples), samples, name=recipe.augmentation, seed=recipe.seed, epoch=run.epoch)
-    images = run.method.view(views.float().div_(255), batch)  # [B, C, H, W] in 0 to 1
-    images = images.contiguous(memory_format=torch.channels_last)
+    samples, shown = run.views.samples(rows), run.views.show(rows)
+    batch = Batch(run.train.labels[samples], samples, run.epoch, recipe.seed, rows)
+    images = run.method.view(shown, batch)  # [B, C, H, W] in 0 to 1
+    if images is not shown:  # mixed, so that these are no views any more
+        images, batch = images.contiguous(memory_format=torch.channels_last), replace(batch, rows=None)
     with recipe.precision.autocast(run.device):
         student = run.student(images)
     teacher = run.teacher.outputs(images, batch) if run.teacher is not None else None
@@ -71,8 +74,8 @@ def _step(run: Run, samples: Tensor) -> None:
     torch.autograd.backward(run.scaler.scale(loss))
     run.scaler.step(run.optimizer)
     run.scaler.update()
-    correct = (student.logits.detach().argmax(dim=1) == batch.labels).sum().float()
-    run.add(terms, loss, correct, len(samples))
+    correct = (student.logits.detach().argmax(dim=1) == batch.labels).sum()
+    run.add(terms, loss, correct, len(rows))
 
 
 def _finish_epoch(run: Run) -> EpochFinished:

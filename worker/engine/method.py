@@ -34,6 +34,8 @@ class Batch:
     epoch: int
     """Counted from 1."""
     seed: int
+    rows: Tensor | None = None
+    """Which of ``Views`` teacher and student see: int64 [B] on the host; None where they see something else."""
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,21 @@ class Precision:
     scales_gradients: bool
     """Whether small gradients must be scaled up, as in fp16."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the forward passes."""
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.name]
+
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """The context for a forward pass."""
         if self.name == "fp32":
             return nullcontext()
-        return torch.autocast(device.type, dtype=torch.bfloat16 if self.name == "bf16" else torch.float16)
+        return torch.autocast(device.type, dtype=self.dtype)
+
+
+def native_bf16() -> bool:
+    """Whether this CPU multiplies bf16 itself (AVX512-BF16 or AMX) rather than by way of fp32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # noqa: SLF001  # no public name
 
 
 def resolve(name: str, device: torch.device) -> Precision:

@@ -18,6 +18,7 @@ from worker.engine.precision import Precision
 from worker.engine.prepare import prepare
 from worker.engine.recorded import RecordedTeacher
 from worker.engine.teacher import TeacherSource
+from worker.engine.views import Views
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Run:
         self.method = method
         self.teacher = teacher
         self.train = train
+        self.views = Views(train, recipe.augmentation)
         self.validation = validation
         self.recipe = recipe
         self.warnings = prepare(method, student=student, teacher=teacher, labels=train.labels, seed=recipe.seed)
@@ -82,6 +84,8 @@ class Run:
         self.best_top1 = -1.0
         self.best_state: dict[str, Tensor] = {}
         self.canaries: list[str] = []
+        self.table_found: str | None = None
+        """What the guard of the teacher's table found; see ``canaries.check_rows``."""
         self.first_method = {name: value.detach().clone() for name, value in method.named_parameters()}
 
     @property
@@ -96,8 +100,10 @@ class Run:
         if not len(self.sums):
             self.sums = torch.zeros(len(terms) + 3, dtype=torch.float64, device=self.device)
             self.read = [0.0] * len(self.sums)
-        weighed = [term.detach() * images for term in (*terms.values(), loss)]
-        self.sums += torch.stack([*weighed, correct, correct.new_tensor(images)]).double()
+        figures = torch.stack([*terms.values(), loss]).detach()
+        self.sums[:-2].add_(figures, alpha=images)
+        self.sums[-2].add_(correct)
+        self.sums[-1].add_(images)
 
     def window(self) -> tuple[dict[str, float], float]:
         """The means since the last call, and over how many images. Reads from the device: not for every step."""

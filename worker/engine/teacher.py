@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from worker.engine.blackbox import BlackBox
+from worker.engine.data import ImageSet
+from worker.engine.data.images import fingerprint
 from worker.engine.ensemble import Ensemble
+from worker.engine.frozen import frozen
 from worker.engine.method import Batch, Outputs
 from worker.engine.network import Network
 from worker.engine.precision import Precision
+from worker.engine.table import Layout, ViewTable
+from worker.engine.views import Views
+
+BATCH = 32
+"""Images of one forward pass for rows, always. Another number gives other bits."""
+_GUARDED = 256
+"""Rows of a table that are computed again before it is used."""
 
 
 class TeacherSource(Protocol):
@@ -25,20 +37,113 @@ class TeacherSource(Protocol):
 
 
 class LiveTeacher:
-    """A network, or several: frozen, in evaluation mode, computed in the training's precision."""
+    """A network, or several: frozen, in evaluation mode, computed in the training's precision.
 
-    def __init__(self, network: Network | Ensemble, *, precision: Precision) -> None:
+    Where logits of numbered views are asked for, each is a function of the teacher and the view alone, down to the
+    bits: computed in batches of one size and rounded to the precision, whether a table has it, is to get it or is
+    not there.
+    """
+
+    def __init__(self, network: Network | Ensemble, *, precision: Precision, table: ViewTable | None = None) -> None:
         self.network: Network | Ensemble = network.eval().requires_grad_(requires_grad=False)
+        self.table = table
         self._precision = precision
+        self._quick: Network | Ensemble | None = None
 
     @torch.no_grad()
     def outputs(self, images: Tensor, batch: Batch) -> Outputs:
-        with self._precision.autocast(images.device):
-            given: Outputs = self.network(images)
-        return Outputs(given.logits.float(), given.features)
+        if batch.rows is None or (isinstance(self.network, Network) and self.network.capture is not None):
+            with self._precision.autocast(images.device):
+                given: Outputs = self.network(images)
+            return Outputs(given.logits.float(), given.features)
+        return Outputs(self.logits(batch.rows, images).float())
+
+    def logits(self, rows: Tensor, images: Tensor) -> Tensor:
+        """[B, classes] in the precision's dtype, of the views ``rows`` (int64 [B] on the host) that ``images`` show."""
+        return self._rows(images) if self.table is None else self.table.look_up(rows, images, self._rows)
 
     def fingerprint(self) -> str:
         return self.network.fingerprint()
+
+    def _rows(self, images: Tensor) -> Tensor:
+        """[B, classes] in the precision's dtype."""
+        if self._quick is None:
+            self._quick = frozen(self.network, self._precision)
+        parts = []
+        with torch.inference_mode(), self._precision.autocast(images.device):
+            for part in torch.split(images, BATCH):
+                filling = part[-1:].expand(BATCH - len(part), -1, -1, -1)
+                full = torch.cat([part, filling]).contiguous(memory_format=torch.channels_last)
+                parts.append(self._quick(full).logits[: len(part)].to(self._precision.dtype))
+        return torch.cat(parts)  # outside of inference mode, so that a loss may keep it
+
+    def check_table(self, views: Views, *, seed: int) -> str | None:
+        """Compute random rows of the table again; it is emptied unless they are the same, bit by bit. What was found.
+
+        A table of another machine, whose arithmetic differs in the last bit, would change what a job trains to.
+        """
+        if self.table is None:
+            return None
+        rows = _some_of(self.table, views, seed=seed)
+        if not len(rows):
+            return "the view table is empty"
+        kept = self.table.read(rows)[0]
+        again = self._rows(views.show(rows)).cpu()
+        if torch.equal(kept, again):
+            return f"{len(rows)} random rows of the view table were the same when computed again"
+        self.table.clear()
+        difference = float((kept.float() - again.float()).abs().max())
+        moved = int((kept.argmax(dim=1) != again.argmax(dim=1)).sum())
+        return (
+            f"the view table was emptied: of {len(rows)} rows computed again {moved} named another class, and the "
+            f"largest difference was {difference:.3g}"
+        )
+
+
+def table_for(
+    network: Network | Ensemble,
+    split: ImageSet,
+    path: Path,
+    *,
+    augmentation: str,
+    classes: int,
+    precision: Precision,
+    limit: int | None = None,
+) -> ViewTable | None:
+    """The table of this teacher on this split at ``path``, new or as it is there; None where it is over ``limit``.
+
+    What is there is used only if it is of the same teacher, images, augmentation, precision and arithmetic.
+    """
+    layout = Layout(Views(split, augmentation).rows, classes, precision.dtype)
+    if limit is not None and layout.bytes > limit:
+        return None
+    members = network.members if isinstance(network, Ensemble) else [network]
+    form = "\n".join(f"{member} {getattr(member, 'preprocessing', None)}" for member in members)
+    device = split.labels.device
+    about = {
+        "teacher": network.fingerprint(),
+        "form": hashlib.sha256(form.encode()).hexdigest(),
+        "images": fingerprint(split),
+        "augmentation": augmentation,
+        "batch": BATCH,
+        "arithmetic": [
+            torch.__version__,
+            torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability(),
+        ],
+    }
+    return ViewTable(path, layout, about)
+
+
+def _some_of(table: ViewTable, views: Views, *, seed: int) -> Tensor:
+    """Up to 256 random rows that are there."""
+    generator = torch.Generator().manual_seed(seed)
+    found = torch.zeros(0, dtype=torch.int64)
+    for _ in range(16):
+        drawn = torch.randint(views.rows, (4096,), generator=generator)
+        found = torch.cat([found, drawn[table.there(drawn)]])
+        if len(found) >= _GUARDED:
+            break
+    return found[:_GUARDED]
 
 
 def network_of(source: TeacherSource | None) -> Network | None:

@@ -1,0 +1,82 @@
+"""The loop that research scripts run, from its description in ``docs/measurements.md``.
+
+PIL transforms in two DataLoader workers, fp32, a teacher forward in each step, metrics formatted from the device in
+each step, SGD. The networks are the engine's own, in torch's default memory format.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from torchvision import transforms
+
+from benchmarks.engine.data import MEAN, STD
+from worker.engine.data import ImageSet
+
+TEMPERATURE, WEIGHT_CE, WEIGHT_KD = 4.0, 0.1, 0.9
+
+
+class Pictures(TorchDataset[tuple[Tensor, int]]):
+    """One PIL image at a time, as torchvision's CIFAR-100."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self._arrays = images.images.permute(0, 2, 3, 1).contiguous().numpy()
+        self._labels = images.labels.tolist()
+        self._transform: Any = transforms.Compose(
+            [
+                transforms.RandomCrop(32, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self._transform(Image.fromarray(self._arrays[index])), self._labels[index]
+
+
+def epochs(teacher: nn.Module, student: nn.Module, images: ImageSet, *, batch: int) -> Iterator[float]:
+    """Train for ever; after each epoch its images per second, the first step left out."""
+    loader = DataLoader(Pictures(images), batch_size=batch, shuffle=True, num_workers=2)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    teacher.eval()
+    student.train()
+    while True:
+        began, done = 0.0, 0
+        for views, labels in loader:
+            with torch.no_grad():
+                theirs = teacher(views)
+            ours = student(views)
+            loss = WEIGHT_CE * F.cross_entropy(ours, labels) + WEIGHT_KD * soft_target_loss(ours, theirs)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            shown(loss, ours, labels)
+            if began == 0.0:
+                began = time.perf_counter()
+            else:
+                done += len(labels)
+        yield done / (time.perf_counter() - began)
+
+
+def soft_target_loss(ours: Tensor, theirs: Tensor) -> Tensor:
+    """The scripts' own: KL of softened probabilities, times the temperature squared."""
+    soft = F.log_softmax(ours / TEMPERATURE, dim=1)
+    return F.kl_div(soft, F.softmax(theirs / TEMPERATURE, dim=1), reduction="batchmean") * TEMPERATURE**2
+
+
+def shown(loss: Tensor, logits: Tensor, labels: Tensor) -> str:
+    """What the progress bar says: loss, top-1 and top-5, read from the device."""
+    best = logits.topk(5, dim=1).indices == labels[:, None]
+    return f"{loss.item():.4f} {best[:, 0].float().mean().item():.3f} {best.any(dim=1).float().mean().item():.3f}"

@@ -1,0 +1,39 @@
+"""CIFAR-100, or made data of its shape."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+
+from worker.engine.data import ImageSet
+
+CLASSES = 100
+MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
+
+
+def cifar100(folder: Path | None, count: int) -> ImageSet:
+    """The first ``count`` training images: of the folder with torchvision's files, else made ones.
+
+    A made image is its class's own pattern under noise, so that there is something to learn.
+    """
+    if folder is not None:
+        with (folder / "cifar-100-python" / "train").open("rb") as file:
+            content = pickle.load(file, encoding="latin1")  # noqa: S301  # torchvision's file, named by who runs this
+        images = torch.from_numpy(content["data"][:count]).view(-1, 3, 32, 32).clone()
+        return ImageSet(images, torch.tensor(content["fine_labels"][:count]))
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(CLASSES, (count,), generator=generator)
+    patterns = torch.rand(CLASSES, 3, 4, 4, generator=generator).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    noise = torch.rand(count, 3, 32, 32, generator=generator)
+    return ImageSet(((0.7 * patterns[labels] + 0.3 * noise) * 255).to(torch.uint8), labels)
+
+
+def like_digits(count: int, side: int) -> ImageSet:
+    """Grey images of ten classes, as small as the UCI digits or MNIST."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(10, (count,), generator=generator)
+    patterns = torch.rand(10, 1, side, side, generator=generator)
+    noise = torch.rand(count, 1, side, side, generator=generator)
+    return ImageSet(((0.7 * patterns[labels] + 0.3 * noise) * 255).to(torch.uint8), labels)

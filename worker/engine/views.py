@@ -1,0 +1,52 @@
+"""A training split as the student sees it: every view of every sample, each with a number, its row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worker.engine.augment import augment, count_views, draw_views
+from worker.engine.data import ImageSet
+from worker.engine.random import permutation
+
+
+@dataclass(frozen=True)
+class Views:
+    """Row ``sample * each + view`` is that view of that sample."""
+
+    split: ImageSet
+    augmentation: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of an image."""
+        height, width = self.split.images.shape[-2:]
+        return height, width
+
+    @property
+    def each(self) -> int:
+        """Views of a sample."""
+        return count_views(self.augmentation, self.size)
+
+    @property
+    def rows(self) -> int:
+        """Of all samples together."""
+        return len(self.split) * self.each
+
+    def of_epoch(self, *, seed: int, epoch: int) -> Tensor:
+        """The rows of an epoch in its order, one for each sample: int64 [N] on the host, which knows them so without
+        asking the device."""
+        order = permutation(len(self.split), seed=seed, epoch=epoch, device=torch.device("cpu"))
+        return order * self.each + draw_views(order, self.size, name=self.augmentation, seed=seed, epoch=epoch)
+
+    def samples(self, rows: Tensor) -> Tensor:
+        """Whose views these are: int64 [B], on the labels' device."""
+        return (rows // self.each).to(self.split.labels.device, non_blocking=True)
+
+    def show(self, rows: Tensor) -> Tensor:
+        """Float [B, C, H, W] in 0 to 1, channels last, on the labels' device."""
+        images = self.split.batch(self.samples(rows))
+        views = augment(images, (rows % self.each).to(images.device, non_blocking=True), name=self.augmentation)
+        return views.to(torch.float32, memory_format=torch.channels_last).div_(255)
