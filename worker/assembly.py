@@ -28,6 +28,7 @@ from worker.engine.precision import Precision
 from worker.engine.random import derive
 from worker.engine.run import Recipe, Run
 from worker.engine.teacher import LiveTeacher
+from worker.engine.team import Team
 
 Kind = Literal["teacher", "student", "control"]
 WEIGHTS = Path("weights")
@@ -165,6 +166,7 @@ def build_run(
     teacher: Network | Ensemble | None,
     device: torch.device,
     precision: Precision,
+    team: Team | None = None,
 ) -> Run:
     """One training, ready to start. Student and control of a seed differ in their method, and in nothing else."""
     imitates = phase.kind == "student" and teacher is not None
@@ -187,7 +189,9 @@ def build_run(
             augmentation=budget.augmentation,
             precision=precision,
             seed=phase.seed,
+            sync_batchnorm=budget.sync_batchnorm,
         ),
+        team=team,
     )
 
 

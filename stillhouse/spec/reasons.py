@@ -112,6 +112,12 @@ REASONS: dict[str, Reason] = {
     "unsupported_precision": Reason(
         fault="user", retryable=False, status="failed", remedy="Use training.precision auto or fp32 on this hardware."
     ),
+    "unsupported_hardware": Reason(
+        fault="user",
+        retryable=False,
+        status="failed",
+        remedy="This worker's devices cannot do what the spec asks for; the detail says what.",
+    ),
     "method_refused": Reason(
         fault="user", retryable=False, status="failed", remedy="The method cannot work here; the detail says why."
     ),

@@ -50,24 +50,29 @@ def distill(run: Run) -> Iterator[Event]:
 def _step(run: Run, samples: Tensor) -> None:
     """One batch: sample ids int64 [B]."""
     recipe = run.recipe
-    torch.manual_seed(derive(recipe.seed, "step", run.epoch, run.step))  # dropout, too, is a function of the position
+    part = run.team.part(len(samples), relational=run.method.relational)
+    # dropout, too, is a function of the position
+    torch.manual_seed(derive(recipe.seed, "step", run.epoch, run.step) + part.rows.start)
     for group in run.optimizer.param_groups:
         group["lr"] = recipe.optimizer["lr"] * recipe.schedule.factor(run.global_step / run.steps, recipe.epochs)
-    batch = Batch(run.train.labels[samples], samples, run.epoch, recipe.seed)
+    whole = Batch(run.train.labels[samples], samples, run.epoch, recipe.seed)
     views = augment(run.train.batch(samples), samples, name=recipe.augmentation, seed=recipe.seed, epoch=run.epoch)
-    images = run.method.view(views.float().div_(255), batch)  # [B, C, H, W] in 0 to 1
-    images = images.contiguous(memory_format=torch.channels_last)
+    images = run.method.view(views.float().div_(255), whole)[part.rows]  # [B, C, H, W] in 0 to 1
+    images, batch = images.contiguous(memory_format=torch.channels_last), part.of(whole)
     with recipe.precision.autocast(run.device):
         student = run.student(images)
     teacher = run.teacher.outputs(images) if run.teacher is not None else None
+    if run.method.relational:
+        student, teacher, batch = part.gather(student), teacher and part.gather(teacher), whole
     terms = run.method(student, teacher, batch)
     loss = torch.stack(list(terms.values())).sum()
     run.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(run.scaler.scale(loss))
+    correct = (student.logits.detach().argmax(dim=1) == batch.labels).sum().float()
+    figures = run.figures(terms, loss, correct, len(batch.labels))
+    run.sums += run.team.add_up(run.parameters, figures, part)
     run.scaler.step(run.optimizer)
     run.scaler.update()
-    correct = (student.logits.detach().argmax(dim=1) == batch.labels).sum().float()
-    run.add(terms, loss, correct, len(samples))
 
 
 def _finish_epoch(run: Run) -> EpochFinished:

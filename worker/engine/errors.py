@@ -9,6 +9,8 @@ EngineError
 ├── PrecisionUnavailable unsupported_precision
 ├── MethodRefused        method_refused
 ├── WeightsRefused       bad_weights
+├── HardwareUnsuited     unsupported_hardware
+├── RankLost             worker_lost
 └── CanaryFailed         canary_failed
 """
 
@@ -71,6 +73,18 @@ class WeightsRefused(EngineError):
     """A file of weights, or of a network, that is not opened, or that does not fit."""
 
     reason = "bad_weights"
+
+
+class HardwareUnsuited(EngineError):
+    """This worker's devices cannot do what was asked for."""
+
+    reason = "unsupported_hardware"
+
+
+class RankLost(EngineError):
+    """Of several processes that train together, another one is gone."""
+
+    reason = "worker_lost"
 
 
 class CanaryFailed(EngineError):

@@ -17,6 +17,7 @@ from worker.engine.optim import Schedule, build_optimizer
 from worker.engine.precision import Precision
 from worker.engine.prepare import prepare
 from worker.engine.teacher import TeacherSource
+from worker.engine.team import Team
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Recipe:
     seed: int
     log_every: int = 20
     """Steps between two reads of the metrics from the device."""
+    sync_batchnorm: bool = False
+    """Whether the batch norm of a team counts over all its ranks."""
 
 
 class Run:
@@ -49,6 +52,7 @@ class Run:
         train: ImageSet,
         validation: ImageSet | None,
         recipe: Recipe,
+        team: Team | None = None,
     ) -> None:
         self.student = student
         self.method = method
@@ -56,7 +60,15 @@ class Run:
         self.train = train
         self.validation = validation
         self.recipe = recipe
-        self.warnings = prepare(method, student=student, teacher=teacher, labels=train.labels, seed=recipe.seed)
+        self.team = team or Team()
+        self.warnings = prepare(
+            method,
+            student=student,
+            teacher=teacher,
+            labels=train.labels,
+            seed=recipe.seed,
+            synchronised_by=self.team if recipe.sync_batchnorm else None,
+        )
         self.parameters = [*student.parameters(), *method.parameters()]
         self.optimizer = build_optimizer(self.parameters, recipe.optimizer)
         self.device = train.labels.device
@@ -83,15 +95,15 @@ class Run:
         """Steps done since the start."""
         return (self.epoch - 1) * self.steps + self.step
 
-    def add(self, terms: Mapping[str, Tensor], loss: Tensor, correct: Tensor, images: int) -> None:
-        """Count one step's figures, without reading them."""
+    def figures(self, terms: Mapping[str, Tensor], loss: Tensor, correct: Tensor, images: int) -> Tensor:
+        """One step's share of the sums, without reading it."""
         if not self.terms:
             self.terms = tuple(terms)
         if not len(self.sums):
             self.sums = torch.zeros(len(terms) + 3, dtype=torch.float64, device=self.device)
             self.read = [0.0] * len(self.sums)
         weighed = [term.detach() * images for term in (*terms.values(), loss)]
-        self.sums += torch.stack([*weighed, correct, correct.new_tensor(images)]).double()
+        return torch.stack([*weighed, correct, correct.new_tensor(images)])
 
     def window(self) -> tuple[dict[str, float], float]:
         """The means since the last call, and over how many images. Reads from the device: not for every step."""
