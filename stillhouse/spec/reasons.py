@@ -88,6 +88,12 @@ REASONS: dict[str, Reason] = {
         status="failed",
         remedy="The loss stopped being finite; lower the learning rate or use precision fp32.",
     ),
+    "diverged": Reason(
+        fault="user",
+        retryable=False,
+        status="failed",
+        remedy="The loss grew a thousandfold; lower the learning rate or the method's weights.",
+    ),
     "out_of_memory": Reason(
         fault="user", retryable=False, status="failed", remedy="Use a smaller batch_size or a smaller network."
     ),

@@ -151,6 +151,13 @@ def test_a_rank_that_is_gone_is_noticed(ranks: Ranks, folder: Path) -> None:
     assert "another rank of this job is gone" in (folder / "lost").read_text()
 
 
+def test_two_processes_that_train_alone_come_to_the_same_bits(ranks: Ranks) -> None:
+    here = outcome(EXACT["combination"](None))
+    for found in ranks:
+        assert same(found["in a process of its own"], here)
+        assert found["in a process of its own"]["losses"] == here["losses"]
+
+
 def test_ranks_agree_on_the_first_ones_weights(ranks: Ranks) -> None:
     assert all(torch.equal(value, ranks[1]["agreed"][name]) for name, value in ranks[0]["agreed"].items())
 

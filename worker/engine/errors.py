@@ -2,6 +2,7 @@
 
 EngineError
 ├── NonFiniteLoss        nan_loss
+├── Diverged             diverged
 ├── TeacherMismatch      teacher_mismatch
 ├── ArchitectureError    bad_architecture
 ├── EmptySplit           bad_dataset
@@ -31,6 +32,12 @@ class NonFiniteLoss(EngineError):
     """The loss became NaN or infinite."""
 
     reason = "nan_loss"
+
+
+class Diverged(EngineError):
+    """The loss is finite, and beyond all measure."""
+
+    reason = "diverged"
 
 
 class TeacherMismatch(EngineError):

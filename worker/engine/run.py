@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.data import ImageSet
-from worker.engine.errors import NonFiniteLoss
+from worker.engine.errors import Diverged, NonFiniteLoss
 from worker.engine.method import Method
 from worker.engine.network import Network
 from worker.engine.optim import Schedule, build_optimizer
@@ -18,6 +18,9 @@ from worker.engine.precision import Precision
 from worker.engine.prepare import prepare
 from worker.engine.teacher import TeacherSource
 from worker.engine.team import Team
+
+_BEYOND = 1000.0
+"""Times the first loss: no schedule, warm-up of a method or change of weights comes near it."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class Run:
         self.read: list[float] = []
         """The sums as last read."""
         self.history: list[dict[str, float]] = []
+        self.first_loss: float | None = None
+        """Before the first step."""
         self.best_epoch: int | None = None
         self.best_top1 = -1.0
         self.best_state: dict[str, Tensor] = {}
@@ -113,8 +118,14 @@ class Run:
         return self._means(since), since[-1]
 
     def epoch_means(self) -> dict[str, float]:
-        """The means of the epoch so far."""
-        return self._means(self.checked_sums())
+        """The means of the epoch so far. Raises Diverged when the loss is a thousand times what it was at first."""
+        means = self._means(self.checked_sums())
+        if self.first_loss is not None and means["train/loss"] > _BEYOND * max(self.first_loss, 1.0):
+            message = (
+                f"the loss was {self.first_loss:.3g} at first and is {means['train/loss']:.3g} in epoch {self.epoch}."
+            )
+            raise Diverged(message, remedy="Lower the learning rate, or the method's weights.")
+        return means
 
     def checked_sums(self) -> list[float]:
         """The sums on the host. A loss that was not finite shows in them for the rest of the epoch: NonFiniteLoss."""
@@ -154,6 +165,7 @@ class Run:
             "position": {"epoch": self.epoch, "step": self.step},
             "sums": {"terms": list(self.terms), "device": self.sums, "read": self.read},
             "best": {"epoch": self.best_epoch, "top1": self.best_top1, "state": self.best_state},
+            "first_loss": self.first_loss,
             "history": self.history,
             "canaries": self.canaries,
         }
@@ -170,5 +182,6 @@ class Run:
         self.read = list(state["sums"]["read"])
         best = state["best"]
         self.best_epoch, self.best_top1, self.best_state = best["epoch"], best["top1"], dict(best["state"])
+        self.first_loss = state["first_loss"]
         self.history = list(state["history"])
         self.canaries = list(state["canaries"])
