@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     validation_memory_bytes: int = Field(
         default=4 * 2**30, gt=0, description="Memory of the child that validates an upload."
     )
+    devices: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu(:[1-9][0-9]?)?)$",
+        description="What a worker trains on: `auto` its GPUs, else its CPU; `cpu`; `cpu:2` so many processes of its "
+        "CPU, as if they were GPUs.",
+    )
     queues: str = Field(default="default", description="Queues a worker serves, separated by commas.")
     worker_name: str = Field(
         default="", description="Set by `serve` so that it can end the leases of its own dead worker."

@@ -40,7 +40,7 @@ def main() -> None:
         raise CannotStart("the database is not migrated; run: stillhouse migrate")
     host = socket.gethostname()
     name = settings.worker_name or f"{host}-{os.getpid()}"
-    worker = Worker(name=name, host=host, devices=_devices(), queues=settings.queue_names)
+    worker = Worker(name=name, host=host, devices=_devices(settings.devices), queues=settings.queue_names)
     held = scratch.own(settings.data_dir, name)
     database = Database(settings.database_url)
     storage = open_storage(settings.storage_url, patience_seconds=settings.storage_patience_seconds)
@@ -75,8 +75,11 @@ def main() -> None:
         held.close()
 
 
-def _devices() -> tuple[str, ...]:
-    """The GPUs this worker may use, by the driver's own list; the CPU where there is none."""
+def _devices(setting: str) -> tuple[str, ...]:
+    """The GPUs this worker may use, by the driver's own list; the CPU where there is none, or the setting says so."""
+    if setting != "auto":
+        kind, _, count = setting.partition(":")
+        return tuple(f"{kind}:{index}" for index in range(int(count))) if count else (kind,)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         named = tuple(f"cuda:{part}" for part in visible.split(",") if part)

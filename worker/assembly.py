@@ -30,6 +30,7 @@ from worker.engine.random import derive
 from worker.engine.recorded import RecordedTeacher
 from worker.engine.run import Recipe, Run
 from worker.engine.teacher import LiveTeacher
+from worker.engine.team import Team
 
 Kind = Literal["teacher", "student", "control"]
 WEIGHTS = Path("weights")
@@ -183,6 +184,7 @@ def build_run(
     teacher: Network | Ensemble | RecordedTeacher | None,
     device: torch.device,
     precision: Precision,
+    team: Team | None = None,
 ) -> Run:
     """One training, ready to start. Student and control of a seed differ in their method, and in nothing else."""
     source = (
@@ -209,7 +211,9 @@ def build_run(
             augmentation=budget.augmentation,
             precision=precision,
             seed=phase.seed,
+            sync_batchnorm=budget.sync_batchnorm,
         ),
+        team=team,
     )
 
 

@@ -133,8 +133,8 @@ class Attempt:
         resumed_from, rejected = staging.stage_checkpoints(self.storage, read.checkpoints, self.scratch)
         for sentence in rejected:
             self.reporter.event("job.warning", {"message": sentence})
-        pace = {"checkpoint_seconds": self.settings.checkpoint_seconds}
-        staging.write_plan(self.scratch, {"spec": read.spec, "settled": read.plan, **pace})
+        mine = {"checkpoint_seconds": self.settings.checkpoint_seconds, "devices": self.settings.devices}
+        staging.write_plan(self.scratch, {"spec": read.spec, "settled": read.plan, **mine})
         for folder in ("outbox", "bundle"):
             (self.scratch / folder).mkdir()
         child = spawn("train", folder=self.scratch, network=False)
@@ -201,7 +201,7 @@ class Attempt:
                 self.result = event["result"]
             case "failed":
                 known = event["reason"] if event["reason"] in REASONS else "internal"
-                self.failed = Ending(known, str(event["detail"]))
+                self.failed = self.failed or Ending(known, str(event["detail"]))  # of several ranks the first counts
             case "alive":
                 pass
             case "progress" | "epoch_finished":

@@ -16,7 +16,7 @@ import threading
 from typing import Any
 
 from app.lifeline import die_with_parent
-from worker.sandbox import confine
+from worker.sandbox import Protections, confine
 
 JOBS = {
     "train": "worker.train",
@@ -32,7 +32,7 @@ class Emitter:
     """Speaks to the supervisor: one JSON document a line."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._lock = threading.Lock()
 
     def emit(self, event: str, **data: Any) -> None:
@@ -40,7 +40,7 @@ class Emitter:
         line = json.dumps(_finite({"event": event, **data}), allow_nan=False).encode() + b"\n"
         with self._lock:
             while line:
-                line = line[os.write(self._descriptor, line) :]
+                line = line[os.write(self.descriptor, line) :]
 
 
 def _finite(value: Any) -> Any:
@@ -60,8 +60,9 @@ def main() -> int:
     parser.add_argument("--events", type=int, required=True)
     parser.add_argument("--lifeline", type=int, required=True)
     parser.add_argument("--network", action="store_true")
+    parser.add_argument("--inherited", action="store_true", help="started by a child: confined as it is")
     options, arguments = parser.parse_known_args()
-    protections = confine(network=options.network)
+    protections = Protections() if options.inherited else confine(network=options.network)
     die_with_parent(options.lifeline)
     job = importlib.import_module(JOBS[options.job])
     return int(job.run(arguments, Emitter(options.events), protections))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import signal
 import threading
 import time
@@ -16,8 +15,6 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from stillhouse.spec import REASONS, JobSpec
 from worker.assembly import (
@@ -32,16 +29,19 @@ from worker.assembly import (
 )
 from worker.bundle import write_bundle
 from worker.child import EXIT_STOPPED, Emitter
+from worker.devices import hold, settle
 from worker.engine import checkpoint, failpoint
 from worker.engine.data import store
 from worker.engine.data.split import split_dataset
 from worker.engine.distill import distill
-from worker.engine.errors import EngineError, OutOfMemory
+from worker.engine.errors import EngineError, OutOfMemory, RankLost
 from worker.engine.events import EpochFinished, Event, Progress
 from worker.engine.memory import first_line, out_of_memory
+from worker.engine.network import Network
 from worker.engine.precision import resolve
 from worker.engine.run import Run
 from worker.progress import Tracker
+from worker.ranks import Member, Mute, Ranks
 from worker.sandbox import Protections
 
 CHECKPOINTS, OUTBOX, BUNDLE = Path("checkpoints"), Path("outbox"), Path("bundle")
@@ -54,43 +54,55 @@ class Stopped(Exception):
 class Job:
     """One job as the child sees it."""
 
-    def __init__(self, plan: dict[str, Any], emitter: Emitter, protections: Protections) -> None:
+    def __init__(self, plan: dict[str, Any], emitter: Emitter, protections: Protections, member: Member) -> None:
         self.spec = JobSpec.model_validate(plan["spec"])
-        self.emitter = emitter
+        self.member = member
+        self.emitter = emitter if member.rank == 0 else Mute(emitter.descriptor)
         self.protections = protections
         self.checkpoint_seconds = float(plan["checkpoint_seconds"])
         self.stop = threading.Event()
-        self.settled = self._settle(plan["settled"])
-        self.device = torch.device(self.settled["device"])
+        self.settled = member.settled or settle(
+            self.spec,
+            devices=plan["devices"],
+            earlier=plan["settled"],
+            warn=lambda message: self.emitter.emit("warning", message=message),
+        )
+        self.emitter.emit("plan", **self.settled)
+        self.device = hold(self.settled, member.rank)
         self.precision = resolve(self.settled["precision"], self.device)
-        stored = store.load(Path("dataset")).resized(self.spec.dataset.input_size)
-        self.dataset = split_dataset(stored, validation=self.spec.dataset.validation, seed=self.spec.training.seed)
-        self.tracker = Tracker(self.spec, self.dataset)
-
-    def _settle(self, earlier: dict[str, Any] | None) -> dict[str, Any]:
-        """Device, precision and threads: as the first attempt had them, because they decide the bits."""
-        device = "cuda" if torch.cuda.is_available() and self.spec.resources.gpus > 0 else "cpu"
-        resolved = resolve(self.spec.training.precision, torch.device(device)).name
-        mine: dict[str, Any] = {"device": device, "precision": resolved, "threads": len(os.sched_getaffinity(0))}
-        settled = earlier or mine
-        if settled["device"] != device:
-            message = f"this job began on {settled['device']} and goes on on {device}; its bytes will differ"
-            self.emitter.emit("warning", message=message)
-            settled = {**mine, "precision": settled["precision"]}
-        torch.set_num_threads(settled["threads"])
-        torch.use_deterministic_algorithms(mode=True, warn_only=True)
-        # it fills every new tensor with NaN besides, hundreds a step; nothing here reads what was not written
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # missing in stubs
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # else TF32 on newer GPUs
-        torch.backends.cuda.matmul.fp32_precision = "ieee"
-        self.emitter.emit("plan", **settled)
-        return settled
 
     def run(self) -> None:
-        """Train every phase, compare, write the bundle."""
+        """Train every phase, compare, write the bundle; of several ranks, each trains and the first does the rest."""
         failpoint.reach("child.start")
-        ready, recorded = ready_teachers(self.spec, self.dataset), recorded_teacher(self.spec, self.dataset)
-        rehearse(self.spec, self.dataset, ready, recorded)
+        with Ranks(self.member, self.settled, self.device, self.emitter) as ranks:
+            self.team = ranks.team
+            stored = store.load(Path("dataset")).resized(self.spec.dataset.input_size)
+            self.dataset = split_dataset(stored, validation=self.spec.dataset.validation, seed=self.spec.training.seed)
+            self.tracker = Tracker(self.spec, self.dataset)
+            self.recorded = recorded_teacher(self.spec, self.dataset)
+            trained, networks = self._train_all()
+            self.team.leave()
+        if self.member.rank > 0:
+            return
+        result = write_bundle(
+            BUNDLE,
+            spec=self.spec,
+            dataset=self.dataset,
+            runs=trained,
+            networks=networks,
+            recorded=self.recorded,
+            settled=self.settled,
+            protections=self.protections,
+            on_stage=lambda stage: self.emitter.emit("stage", stage=stage),
+            on_evaluated=lambda: self.emitter.emit("alive"),
+        )
+        self.emitter.emit("result", result=result)
+        failpoint.reach("child.result")
+
+    def _train_all(self) -> tuple[dict[str, Run], dict[str, Network]]:
+        """The runs by their phases, and every network, the given ones too."""
+        ready = ready_teachers(self.spec, self.dataset)
+        rehearse(self.spec, self.dataset, ready, self.recorded)
         trained: dict[str, Run] = {}
         networks = {name: network.to(self.device) for name, network in ready.items()}
         stages = {"teacher": "teacher", "student": "training", "control": "control"}
@@ -100,29 +112,18 @@ class Job:
                 self.spec,
                 phase,
                 self.dataset,
-                teacher=recorded or build_teacher(self.spec, networks),
+                teacher=self.recorded or build_teacher(self.spec, networks),
                 device=self.device,
                 precision=self.precision,
+                team=self.team,
             )
             for warning in run.warnings:
                 self.emitter.emit("warning", message=f"{phase.name}: {warning}")
             self._train(phase, run)
             run.student.body.load_state_dict(run.result_state())
+            self.team.agree(run.student.body)
             trained[phase.name], networks[phase.name] = run, run.student
-        result = write_bundle(
-            BUNDLE,
-            spec=self.spec,
-            dataset=self.dataset,
-            runs=trained,
-            networks=networks,
-            recorded=recorded,
-            settled=self.settled,
-            protections=self.protections,
-            on_stage=lambda stage: self.emitter.emit("stage", stage=stage),
-            on_evaluated=lambda: self.emitter.emit("alive"),
-        )
-        self.emitter.emit("result", result=result)
-        failpoint.reach("child.result")
+        return trained, networks
 
     def _train(self, phase: Phase, run: Run) -> None:
         """One phase, from its checkpoint if there is one, to its end."""
@@ -175,21 +176,26 @@ class Job:
 
     def _save(self, phase: Phase, run: Run, *, complete: bool) -> None:
         """Write a checkpoint and hand it over; the supervisor stores it and takes the file away."""
+        if self.member.rank > 0:
+            return
         name = f"{phase.name}-{run.epoch:06d}-{run.step:08d}{'-complete' if complete else ''}.pt"
         checkpoint.save(OUTBOX / name, {"run": run.state_dict(), "complete": complete})
         self.emitter.emit("checkpoint", phase=phase.name, complete=complete, epoch=run.epoch, step=run.step, file=name)
 
 
-def run(_arguments: Sequence[str], emitter: Emitter, protections: Protections) -> int:
+def run(arguments: Sequence[str], emitter: Emitter, protections: Protections) -> int:
     """Do what ``plan.json`` says; the exit status and the last event say how it went."""
+    member = Member.of(arguments)
     plan = json.loads(Path("plan.json").read_text())
     try:
-        job = Job(plan, emitter, protections)
+        job = Job(plan, emitter, protections, member)
         signal.signal(signal.SIGTERM, lambda *_: job.stop.set())
         job.run()
     except Stopped:
         return EXIT_STOPPED
     except Exception as error:  # noqa: BLE001  # whatever it is, the supervisor is told
+        if isinstance(error, RankLost) and member.rank > 0:
+            return 1  # whoever was lost, or saw it, has said so
         reason, detail = _explain(error)
         emitter.emit("failed", reason=reason, detail=detail)
         return 1

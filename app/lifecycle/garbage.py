@@ -98,7 +98,8 @@ def _orphans(session: Session, page: Sequence[Found], *, before: datetime) -> li
         named.update(session.scalars(select(column).where(column.in_(keys))))
     owners = {key.split("/")[1] for key in keys}
     unfinished: set[str] = set()
-    for table in (DataSet, Model):
+    tables: tuple[type[DataSet] | type[Model], ...] = (DataSet, Model)
+    for table in tables:
         for row in session.scalars(select(table).where(table.id.in_(owners))):
             named.update(file["key"] for file in (row.files or {}).values())
             if row.accepted is None:

@@ -88,6 +88,12 @@ REASONS: dict[str, Reason] = {
         status="failed",
         remedy="The loss stopped being finite; lower the learning rate or use precision fp32.",
     ),
+    "diverged": Reason(
+        fault="user",
+        retryable=False,
+        status="failed",
+        remedy="The loss grew a thousandfold; lower the learning rate or the method's weights.",
+    ),
     "out_of_memory": Reason(
         fault="user",
         retryable=False,
@@ -114,6 +120,12 @@ REASONS: dict[str, Reason] = {
     ),
     "unsupported_precision": Reason(
         fault="user", retryable=False, status="failed", remedy="Use training.precision auto or fp32 on this hardware."
+    ),
+    "unsupported_hardware": Reason(
+        fault="user",
+        retryable=False,
+        status="failed",
+        remedy="This worker's devices cannot do what the spec asks for; the detail says what.",
     ),
     "method_refused": Reason(
         fault="user", retryable=False, status="failed", remedy="The method cannot work here; the detail says why."

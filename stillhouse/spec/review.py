@@ -55,6 +55,7 @@ def review(spec: JobSpec, uploaded: DatasetFacts | None = None) -> Review:
         found.refuse("/training/precision", "fp16 needs a GPU, and resources.gpus is 0; use auto, fp32 or bf16")
     _check_methods(spec, dataset, found)
     _check_files(spec, found)
+    _check_devices(spec, found)
     if spec.control and spec.teacher is None:
         found.warnings.append("method 'none' is its own control, so no second one is trained")
     return found
@@ -146,6 +147,23 @@ def _check_files(spec: JobSpec, found: Review) -> None:
             f"the file of logits was computed on images as they are, and the student will see "
             f"{spec.training.augmentation} of them: a teacher that is not asked about the same view teaches less "
             "(Beyer et al. 2022); use augmentation: none, or a teacher that can be asked"
+        )
+
+
+def _check_devices(spec: JobSpec, found: Review) -> None:
+    gpus, training = spec.resources.gpus, spec.training
+    if training.sync_batchnorm and gpus < 2:
+        message = f"sync_batchnorm counts over several GPUs, and resources.gpus is {gpus}; turn it off, or ask for more"
+        found.refuse("/training/sync_batchnorm", message)
+    budgets = [training, *(first.over(training) for teacher in spec.teachers if (first := training_of(teacher)))]
+    smallest = min(budget.batch_size for budget in budgets)
+    if gpus > 1 and smallest < 2 * gpus:
+        found.refuse("/resources/gpus", f"a batch of {smallest} gives {gpus} GPUs fewer than two images each")
+    elif gpus > 1:
+        counted = "over all of them" if training.sync_batchnorm else "within each part; sync_batchnorm counts over all"
+        found.warnings.append(
+            f"each of {gpus} GPUs takes its part of a batch of {training.batch_size}; batch norm counts {counted}. "
+            "A worker with fewer GPUs trains on those it has, and says so"
         )
 
 

@@ -94,6 +94,9 @@ class Training(SpecModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="auto is bf16 on GPUs that have it, else fp32; reported figures are fp32 always."
     )
+    sync_batchnorm: bool = Field(
+        default=False, description="Of several GPUs: batch norm counts over all, not in each one's part of the batch."
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Every random number follows from it.")
     seeds: int = Field(
         default=1, ge=1, le=64, description="Repeats student and control; mean and deviation are reported."
@@ -123,7 +126,13 @@ class TeacherTraining(SpecModel):
 class Resources(SpecModel):
     """What the job may use, and where it waits."""
 
-    gpus: int = Field(default=1, ge=0, le=1, description="GPUs; a worker without one trains on its CPU.")
+    gpus: int = Field(
+        default=1,
+        ge=0,
+        le=16,
+        description="GPUs of one machine, each with its part of every batch; a worker with fewer says so and uses "
+        "those, one without trains on its CPU.",
+    )
     queue: QueueName = "default"
     priority: int = Field(default=0, ge=-100, le=100, description="Higher is claimed first.")
     max_runtime: Duration | None = Field(

@@ -34,7 +34,9 @@ def before_training(run: Run) -> None:
     for name, parameter in run.method.named_parameters():
         if id(parameter) not in trained:
             raise CanaryFailed(f"the method's parameter {name} is not in the optimizer.")
-    for name, value, gradient in _probe(run):
+    probed = _probe(run)
+    run.first_loss = sum(value for _, value, _ in probed)
+    for name, value, gradient in probed:
         if value == 0 or gradient == 0:
             what = "zero" if value == 0 else "without gradient in the student"
             raise CanaryFailed(f"the term {name} is {what} at the first step, so it would teach nothing.")

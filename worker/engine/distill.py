@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -32,13 +32,13 @@ def distill(run: Run) -> Iterator[Event]:
     canaries.check_rows(run)
     if run.global_step == 0:
         some = run.views.of_epoch(seed=recipe.seed, epoch=1)[:batch]
-        within_memory(partial(canaries.before_training, run), step=partial(_step, run), samples=some)
+        _within_memory(run, partial(canaries.before_training, run), some)
     while run.epoch <= recipe.epochs:
         rows = run.views.of_epoch(seed=recipe.seed, epoch=run.epoch)
         read_at = time.perf_counter()
         while run.step < run.steps:
             some = rows[run.step * batch : (run.step + 1) * batch]
-            within_memory(partial(_step, run, some), step=partial(_step, run), samples=some)
+            _within_memory(run, partial(_step, run, some), some)
             run.step += 1
             if run.step % recipe.log_every == 0 or run.step == run.steps:
                 metrics, images = run.window()  # the one place in an epoch that waits for the device
@@ -56,26 +56,39 @@ def distill(run: Run) -> Iterator[Event]:
 def _step(run: Run, rows: Tensor) -> None:
     """One batch, as rows of ``run.views``: int64 [B] on the host."""
     recipe = run.recipe
+    part = run.team.part(len(rows), relational=run.method.relational)
     dropout = derive(recipe.seed, "step", run.epoch, run.step)  # it, too, is a function of the position
-    seed_everything(dropout, run.device)
+    seed_everything(dropout + part.rows.start, run.device)
     for group in run.optimizer.param_groups:
         group["lr"] = recipe.optimizer["lr"] * recipe.schedule.factor(run.global_step / run.steps, recipe.epochs)
     samples, shown = run.views.samples(rows), run.views.show(rows)
-    batch = Batch(run.train.labels[samples], samples, run.epoch, recipe.seed, rows)
-    images = run.method.view(shown, batch)  # [B, C, H, W] in 0 to 1
+    whole = Batch(run.train.labels[samples], samples, run.epoch, recipe.seed, rows)
+    images = run.method.view(shown, whole)  # [B, C, H, W] in 0 to 1
     if images is not shown:  # mixed, so that these are no views any more
-        images, batch = images.contiguous(memory_format=torch.channels_last), replace(batch, rows=None)
+        images, whole = images.contiguous(memory_format=torch.channels_last), replace(whole, rows=None)
+    images, batch = images[part.rows], part.of(whole)
     with recipe.precision.autocast(run.device):
         student = run.student(images)
     teacher = run.teacher.outputs(images, batch) if run.teacher is not None else None
+    if run.method.relational:
+        student, teacher, batch = part.gather(student), teacher and part.gather(teacher), whole
     terms = run.method(student, teacher, batch)
     loss = torch.stack(list(terms.values())).sum()
     run.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(run.scaler.scale(loss))
+    correct = (student.logits.detach().argmax(dim=1) == batch.labels).sum()
+    figures = run.figures(terms, loss, correct, len(batch.labels))
+    run.sums += run.team.add_up(run.parameters, figures, part)
     run.scaler.step(run.optimizer)
     run.scaler.update()
-    correct = (student.logits.detach().argmax(dim=1) == batch.labels).sum()
-    run.add(terms, loss, correct, len(rows))
+
+
+def _within_memory(run: Run, act: Callable[[], None], rows: Tensor) -> None:
+    """Of several ranks none tries alone what would fit: the others would wait for it."""
+    if run.team.size > 1:
+        act()
+    else:
+        within_memory(act, step=partial(_step, run), samples=rows)
 
 
 def _finish_epoch(run: Run) -> EpochFinished:

@@ -2,6 +2,7 @@
 
 EngineError
 ├── NonFiniteLoss        nan_loss
+├── Diverged             diverged
 ├── TeacherMismatch      teacher_mismatch
 ├── ArchitectureError    bad_architecture
 ├── EmptySplit           bad_dataset
@@ -10,6 +11,8 @@ EngineError
 ├── MethodRefused        method_refused
 ├── OutOfMemory          out_of_memory
 ├── WeightsRefused       bad_weights
+├── HardwareUnsuited     unsupported_hardware
+├── RankLost             worker_lost
 └── CanaryFailed         canary_failed
 """
 
@@ -30,6 +33,12 @@ class NonFiniteLoss(EngineError):
     """The loss became NaN or infinite."""
 
     reason = "nan_loss"
+
+
+class Diverged(EngineError):
+    """The loss is finite, and beyond all measure."""
+
+    reason = "diverged"
 
 
 class TeacherMismatch(EngineError):
@@ -89,6 +98,18 @@ class WeightsRefused(EngineError):
     """A file of weights, or of a network, that is not opened, or that does not fit."""
 
     reason = "bad_weights"
+
+
+class HardwareUnsuited(EngineError):
+    """This worker's devices cannot do what was asked for."""
+
+    reason = "unsupported_hardware"
+
+
+class RankLost(EngineError):
+    """Of several processes that train together, another one is gone."""
+
+    reason = "worker_lost"
 
 
 class CanaryFailed(EngineError):

@@ -85,6 +85,9 @@ class Method(nn.Module):
     needs_teacher: bool = True
     mixes_images: bool = False
     """Whether ``view`` shows something else than the images of the batch."""
+    relational: bool = False
+    """Whether a term sets samples of a batch against each other, or the method remembers them: such a method is always
+    shown the whole batch, wherever it was computed. Terms of others are means over samples, each by itself."""
     taps: tuple[Tap, ...] = ()
     weight_ce: float = 0.0
 

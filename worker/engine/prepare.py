@@ -16,12 +16,21 @@ from worker.engine.points import Shape
 from worker.engine.random import derive
 from worker.engine.recorded import RecordedTeacher
 from worker.engine.teacher import TeacherSource, network_of
+from worker.engine.team import Team
 
 
-def prepare(method: Method, *, student: Network, teacher: TeacherSource | None, labels: Tensor, seed: int) -> list[str]:
+def prepare(
+    method: Method,
+    *,
+    student: Network,
+    teacher: TeacherSource | None,
+    labels: Tensor,
+    seed: int,
+    synchronised_by: Team | None = None,
+) -> list[str]:
     """Returns warnings. The method's initial weights are a function of ``seed`` alone. Raises MethodRefused.
 
-    ``labels`` are those of the training split.
+    ``labels`` are those of the training split; ``synchronised_by`` is the team whose batch norm counts together.
     """
     if method.needs_teacher and teacher is None:
         raise MethodRefused("this method imitates a teacher, and there is none.", remedy="Name a teacher.")
@@ -32,8 +41,12 @@ def prepare(method: Method, *, student: Network, teacher: TeacherSource | None, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "method"))
         warnings = method.adapt(student, network_of(teacher))
+        if synchronised_by is not None:  # before features are captured, since modules are exchanged
+            student.body = synchronised_by.synchronise(student.body, labels.device)
         points |= _capture(method, "student", student)
         warnings += method.prepare(Setting(classes=_classes(student), labels=labels, points=points))
+    if synchronised_by is not None:
+        synchronised_by.synchronise(method, labels.device)
     method.to(labels.device)
     return warnings
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.data import ImageSet
-from worker.engine.errors import NonFiniteLoss
+from worker.engine.errors import Diverged, NonFiniteLoss
 from worker.engine.method import Method
 from worker.engine.network import Network
 from worker.engine.optim import Schedule, build_optimizer
@@ -18,7 +18,11 @@ from worker.engine.precision import Precision
 from worker.engine.prepare import prepare
 from worker.engine.recorded import RecordedTeacher
 from worker.engine.teacher import TeacherSource
+from worker.engine.team import Team
 from worker.engine.views import Views
+
+_BEYOND = 1000.0
+"""Times the first loss: no schedule, warm-up of a method or change of weights comes near it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Recipe:
     seed: int
     log_every: int = 20
     """Steps between two reads of the metrics from the device."""
+    sync_batchnorm: bool = False
+    """Whether the batch norm of a team counts over all its ranks."""
 
 
 class Run:
@@ -51,6 +57,7 @@ class Run:
         train: ImageSet,
         validation: ImageSet | None,
         recipe: Recipe,
+        team: Team | None = None,
     ) -> None:
         self.student = student
         self.method = method
@@ -59,7 +66,15 @@ class Run:
         self.views = Views(train, recipe.augmentation)
         self.validation = validation
         self.recipe = recipe
-        self.warnings = prepare(method, student=student, teacher=teacher, labels=train.labels, seed=recipe.seed)
+        self.team = team or Team()
+        self.warnings = prepare(
+            method,
+            student=student,
+            teacher=teacher,
+            labels=train.labels,
+            seed=recipe.seed,
+            synchronised_by=self.team if recipe.sync_batchnorm else None,
+        )
         if isinstance(teacher, RecordedTeacher) and recipe.augmentation != "none":
             self.warnings.append(
                 f"the file of logits was computed on images as they are, and the student sees {recipe.augmentation} of "
@@ -80,6 +95,8 @@ class Run:
         self.read: list[float] = []
         """The sums as last read."""
         self.history: list[dict[str, float]] = []
+        self.first_loss: float | None = None
+        """Before the first step."""
         self.best_epoch: int | None = None
         self.best_top1 = -1.0
         self.best_state: dict[str, Tensor] = {}
@@ -93,17 +110,16 @@ class Run:
         """Steps done since the start."""
         return (self.epoch - 1) * self.steps + self.step
 
-    def add(self, terms: Mapping[str, Tensor], loss: Tensor, correct: Tensor, images: int) -> None:
-        """Count one step's figures, without reading them."""
+    def figures(self, terms: Mapping[str, Tensor], loss: Tensor, correct: Tensor, images: int) -> Tensor:
+        """One step's share of the sums, without reading it."""
         if not self.terms:
             self.terms = tuple(terms)
         if not len(self.sums):
             self.sums = torch.zeros(len(terms) + 3, dtype=torch.float64, device=self.device)
             self.read = [0.0] * len(self.sums)
-        figures = torch.stack([*terms.values(), loss]).detach()
-        self.sums[:-2].add_(figures, alpha=images)
-        self.sums[-2].add_(correct)
-        self.sums[-1].add_(images)
+        weighed = torch.stack([*terms.values(), loss]).detach() * images
+        counted = torch.stack([correct, torch.full_like(correct, images)])
+        return torch.cat([weighed, counted.float()])
 
     def window(self) -> tuple[dict[str, float], float]:
         """The means since the last call, and over how many images. Reads from the device: not for every step."""
@@ -113,8 +129,14 @@ class Run:
         return self._means(since), since[-1]
 
     def epoch_means(self) -> dict[str, float]:
-        """The means of the epoch so far."""
-        return self._means(self.checked_sums())
+        """The means of the epoch so far. Raises Diverged when the loss is a thousand times what it was at first."""
+        means = self._means(self.checked_sums())
+        if self.first_loss is not None and means["train/loss"] > _BEYOND * max(self.first_loss, 1.0):
+            message = (
+                f"the loss was {self.first_loss:.3g} at first and is {means['train/loss']:.3g} in epoch {self.epoch}."
+            )
+            raise Diverged(message, remedy="Lower the learning rate, or the method's weights.")
+        return means
 
     def checked_sums(self) -> list[float]:
         """The sums on the host. A loss that was not finite shows in them for the rest of the epoch: NonFiniteLoss."""
@@ -154,6 +176,7 @@ class Run:
             "position": {"epoch": self.epoch, "step": self.step},
             "sums": {"terms": list(self.terms), "device": self.sums, "read": self.read},
             "best": {"epoch": self.best_epoch, "top1": self.best_top1, "state": self.best_state},
+            "first_loss": self.first_loss,
             "history": self.history,
             "canaries": self.canaries,
         }
@@ -170,5 +193,6 @@ class Run:
         self.read = list(state["sums"]["read"])
         best = state["best"]
         self.best_epoch, self.best_top1, self.best_state = best["epoch"], best["top1"], dict(best["state"])
+        self.first_loss = state["first_loss"]
         self.history = list(state["history"])
         self.canaries = list(state["canaries"])

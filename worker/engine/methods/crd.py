@@ -27,6 +27,7 @@ class ContrastiveDistillation(FeatureMethod):
 
     kind = "embedding"
     needs_maps = False
+    relational = True
     our_bank: Tensor
     their_bank: Tensor
     our_normaliser: Tensor

@@ -14,6 +14,8 @@ from worker.engine.method import Batch, Method, Outputs, Setting, several
 class CorrelationDistillation(Method):
     """One minus the correlation of the probabilities: over classes for each sample, over samples for each class."""
 
+    relational = True
+
     def __init__(
         self,
         *,

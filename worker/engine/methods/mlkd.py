@@ -18,6 +18,8 @@ class MultiLevelDistillation(Method):
     no sample but halve the terms. ``standardise`` concerns the divergence alone.
     """
 
+    relational = True
+
     def __init__(
         self,
         *,

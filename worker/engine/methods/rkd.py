@@ -21,6 +21,7 @@ class RelationalDistillation(FeatureMethod):
 
     kind = "embedding"
     needs_maps = False
+    relational = True
 
     def __init__(
         self,

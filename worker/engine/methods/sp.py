@@ -16,6 +16,7 @@ class SimilarityPreserving(FeatureMethod):
 
     kind = "last"
     needs_maps = False
+    relational = True
 
     def __init__(
         self,
