@@ -98,12 +98,14 @@ def _orphans(session: Session, page: Sequence[Found], *, before: datetime) -> li
         named.update(session.scalars(select(column).where(column.in_(keys))))
     owners = {key.split("/")[1] for key in keys}
     unfinished: set[str] = set()
-    tables: tuple[type[DataSet] | type[Model], ...] = (DataSet, Model)
-    for table in tables:
-        for row in session.scalars(select(table).where(table.id.in_(owners))):
-            named.update(file["key"] for file in (row.files or {}).values())
-            if row.accepted is None:
-                unfinished.add(row.id)
+    uploaded: list[DataSet | Model] = [
+        *session.scalars(select(DataSet).where(DataSet.id.in_(owners))),
+        *session.scalars(select(Model).where(Model.id.in_(owners))),
+    ]
+    for row in uploaded:
+        named.update(file["key"] for file in (row.files or {}).values())
+        if row.accepted is None:
+            unfinished.add(row.id)
     running = select(Job.id).where(Job.id.in_(owners), Job.status.not_in(TERMINAL))
     unfinished.update(session.scalars(running))
     return [key for key in keys if key not in named and key.split("/")[1] not in unfinished]
