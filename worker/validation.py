@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from app.db import on_commit
 from app.lifecycle import uploads
-from app.lifecycle.garbage import discard
-from app.lifecycle.lease import LeaseLost, held
+from app.lifecycle.garbage import discard, drop
+from app.lifecycle.lease import held
 from app.lifecycle.validation import Asset, asset_of, conclude
 from app.tables import DataSet, UploadPart
 from stillhouse.spec.datasets import DATASETS
@@ -123,7 +123,7 @@ class Validation(Attempt):
 
         def write() -> None:
             with self.database.transaction() as session:
-                conclude(
+                not_needed = conclude(
                     session,
                     held(session, self.lease),
                     report=result["report"],
@@ -132,12 +132,9 @@ class Validation(Attempt):
                     max_losses=self.settings.max_losses,
                 )
                 on_commit(session, lambda: discard(self.storage, self.subject.upload))
+                on_commit(session, lambda: drop(self.storage, not_needed))
 
-        try:
-            insist(write, lost=lambda: self.beat.lost)
-        except LeaseLost:
-            discard(self.storage, self.subject.prefix)
-            raise
+        insist(write, lost=lambda: self.beat.lost)
 
     def _store(self) -> dict[str, dict[str, Any]]:
         bundle = Handover(self.scratch / "bundle")

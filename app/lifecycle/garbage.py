@@ -97,15 +97,12 @@ def _orphans(session: Session, page: Sequence[Found], *, before: datetime) -> li
     for column in (Artifact.key, Checkpoint.key, UploadPart.key):
         named.update(session.scalars(select(column).where(column.in_(keys))))
     owners = {key.split("/")[1] for key in keys}
-    unfinished: set[str] = set()
-    uploaded: list[DataSet | Model] = [
-        *session.scalars(select(DataSet).where(DataSet.id.in_(owners))),
-        *session.scalars(select(Model).where(Model.id.in_(owners))),
+    unfinished = set(session.scalars(select(Job.id).where(Job.id.in_(owners), Job.status.not_in(TERMINAL))))
+    assets: list[DataSet | Model] = [
+        *session.scalars(select(DataSet).where(or_(DataSet.id.in_(owners), DataSet.content_of.in_(owners)))),
+        *session.scalars(select(Model).where(or_(Model.id.in_(owners), Model.content_of.in_(owners)))),
     ]
-    for row in uploaded:
-        named.update(file["key"] for file in (row.files or {}).values())
-        if row.accepted is None:
-            unfinished.add(row.id)
-    running = select(Job.id).where(Job.id.in_(owners), Job.status.not_in(TERMINAL))
-    unfinished.update(session.scalars(running))
+    for asset in assets:
+        named.update(file["key"] for file in (asset.files or {}).values())
+    unfinished.update(asset.id for asset in assets if asset.accepted is None)
     return [key for key in keys if key not in named and key.split("/")[1] not in unfinished]

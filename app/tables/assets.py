@@ -60,6 +60,8 @@ class Validated:
     """What jobs need to know of it: a data set's shape, classes and splits; a model's description."""
     files: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     """By file name: key, bytes and sha256 of what is kept."""
+    content_of: Mapped[str | None] = mapped_column(String(40), index=True)
+    """Below whose key the files lie that another one of the project had brought before, byte for byte."""
     bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]

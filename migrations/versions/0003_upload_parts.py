@@ -1,4 +1,4 @@
-"""the parts of uploads, which lie in the storage now"""
+"""the parts of uploads, which lie in the storage now; files that data sets or models of a project share"""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+ASSETS = ("datasets", "models")
+
 
 def upgrade() -> None:
+    for table in ASSETS:
+        op.add_column(table, sa.Column("content_of", sa.String(length=40), nullable=True))
+        op.create_index(op.f(f"ix_{table}_content_of"), table, ["content_of"], unique=False)
     op.create_table(
         "upload_parts",
         sa.Column("upload_id", sa.String(length=40), nullable=False),
@@ -33,5 +38,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    for table in ASSETS:
+        op.drop_index(op.f(f"ix_{table}_content_of"), table)
+        op.drop_column(table, "content_of")
     op.execute('UPDATE uploads SET "offset" = 0 WHERE expires_at IS NOT NULL')
     op.drop_table("upload_parts")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from app.config import Settings
 from app.db import Database, now
@@ -18,7 +19,7 @@ from app.lifecycle.garbage import collect, discard, drop, expire_checkpoints
 from app.lifecycle.lease import held
 from app.lifecycle.validation import conclude
 from app.storage import LocalStorage, Storage, open_storage
-from app.tables import Job
+from app.tables import DataSet, Job
 from tests.app.conftest import submit
 from tests.app.running import claimed, ended, succeeded
 from tests.app.test_assets import FACTS, VALIDATOR, make
@@ -114,6 +115,61 @@ def test_of_a_job_that_has_ended_the_newest_checkpoint_is_kept_for_a_while(
         session.get_one(Job, job_id).finished_at = now(session) - timedelta(seconds=2000)
     assert expire_checkpoints(database, storage, keep_seconds=1000) == 2
     assert everything(storage) == {published}
+
+
+def judged(client: TestClient, database: Database, storage: Storage, name: str, content: bytes) -> str:
+    """A data set of two files, as a worker stores them and their verdict: the description holds the name."""
+    dataset = make(client)
+    with database.transaction() as session:
+        lease = claim(session, VALIDATOR, lease_seconds=60)
+        assert lease is not None
+        files = {}
+        for file, data in (("data.safetensors", content), ("dataset.json", name.encode())):
+            stored = storage.put(f"datasets/{dataset}/attempts/1/{file}", io.BytesIO(data))
+            files[file] = {"key": stored.key, "bytes": stored.bytes, "sha256": stored.sha256}
+        drop(storage, conclude(session, held(session, lease), report={}, facts=FACTS, files=files, max_losses=3))
+    return dataset
+
+
+def content(database: Database, storage: Storage, dataset: str) -> tuple[bytes, bytes]:
+    """What a job that names the data set would train on."""
+    with database.reading() as session:
+        files = session.get_one(DataSet, dataset).files
+    assert files is not None
+    read = io.BytesIO(), io.BytesIO()
+    for name, into in zip(("data.safetensors", "dataset.json"), read, strict=True):
+        assert storage.read(files[name]["key"], into).sha256 == files[name]["sha256"]
+    return read[0].getvalue(), read[1].getvalue()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)], ids=str)
+def test_the_same_data_is_kept_once_and_until_the_last_that_needs_it_goes(
+    storage: Storage, client: TestClient, database: Database, order: tuple[int, ...]
+) -> None:
+    names, pixels = ("a", "b", "b"), b"many pixels"
+    left = {judged(client, database, storage, name, pixels): name for name in names}
+    made = list(left)
+    other = judged(client, database, storage, "a", b"other pixels")
+    drop(storage, [found.key for found in storage.find("uploads")])
+    stored = sorted(key.rpartition("/")[2] for key in everything(storage))
+    assert stored == ["data.safetensors"] * 2 + ["dataset.json"] * 4
+    for gone in order:
+        assert client.delete(f"/v1/datasets/{made[gone]}").status_code == 204
+        del left[made[gone]]
+        collect(database, storage, grace=AT_ONCE)
+        for dataset, name in left.items():
+            assert content(database, storage, dataset) == (pixels, name.encode())
+    assert {key.split("/")[1] for key in everything(storage)} == {other}
+
+
+def test_another_project_shares_nothing(
+    storage: Storage, client: TestClient, stranger: dict[str, str], database: Database
+) -> None:
+    judged(client, database, storage, "a", b"pixels")
+    client.headers.update(stranger)
+    judged(client, database, storage, "a", b"pixels")
+    with database.reading() as session:
+        assert [row.content_of for row in session.scalars(select(DataSet))] == [None, None]
 
 
 def test_what_a_killed_writer_left_in_a_folder_is_collected(tmp_path: Path, database: Database) -> None:
