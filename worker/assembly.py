@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,11 +32,12 @@ from worker.engine.run import Recipe, Run
 from worker.engine.teacher import LiveTeacher
 from worker.engine.team import Team
 
-Kind = Literal["teacher", "student", "control"]
+Kind = Literal["teacher", "generation", "student", "control"]
 WEIGHTS = Path("weights")
 """In the child's folder: for each role with weights ROLE.safetensors (or ROLE.onnx) and ROLE.json, in the form of
 ``student.json``."""
 _LOOKED_AT = 64
+_IMITATING: tuple[Kind, ...] = ("generation", "student")
 
 
 @dataclass(frozen=True)
@@ -47,20 +48,30 @@ class Phase:
     seed: int
     name: str
     index: int = 0
-    """Which of several teachers."""
+    """Which of several teachers; of a generation, which seed."""
+    taught_by: str | None = None
+    """The phase whose network teaches, where it is an earlier generation; else the spec's teachers do."""
 
 
 def phases(spec: JobSpec) -> list[Phase]:
-    """What is trained, in order: the teacher or each of several, then student and control for each seed."""
+    """What is trained, in order: the teacher or each of several, then for each seed the student, its earlier
+    generations before it, and the control.
+    """
     first = spec.training.seed
     planned = [
         Phase("teacher", first, name, index)
         for index, (name, teacher) in enumerate(teachers_of(spec).items())
         if training_of(teacher) is not None
     ]
-    kinds: Sequence[Kind] = ("student", "control") if spec.control and spec.teacher is not None else ("student",)
     for index in range(spec.training.seeds):
-        planned += [Phase(kind, first + index, f"{kind}-{index}") for kind in kinds]
+        before: str | None = None
+        for generation in range(1, spec.training.generations):
+            name = f"generation-{generation}-{index}"
+            planned.append(Phase("generation", first + index, name, index, taught_by=before))
+            before = name
+        planned.append(Phase("student", first + index, f"student-{index}", index, taught_by=before))
+        if spec.control and spec.teacher is not None:
+            planned.append(Phase("control", first + index, f"control-{index}", index))
     return planned
 
 
@@ -176,6 +187,15 @@ def build_teacher(spec: JobSpec, networks: Mapping[str, Network]) -> Network | E
     return Ensemble(list(zip(shares, members, strict=True)))
 
 
+def teacher_of(
+    spec: JobSpec, phase: Phase, networks: Mapping[str, Network], recorded: RecordedTeacher | None
+) -> Network | Ensemble | RecordedTeacher | None:
+    """Who teaches in a phase: the generation before it, or the teacher of the spec."""
+    if phase.taught_by is not None:
+        return networks[phase.taught_by]
+    return recorded or build_teacher(spec, networks)
+
+
 def build_run(
     spec: JobSpec,
     phase: Phase,
@@ -195,12 +215,11 @@ def build_run(
     taught = spec.teachers[phase.index] if phase.kind == "teacher" else None
     budget = budget_of(spec, phase)
     role = phase.name if taught else "student"
+    seed = derive(phase.seed, role if phase.kind != "generation" else phase.name)
     return Run(
-        student=build(taught or spec.student, dataset, seed=derive(phase.seed, role), role=role, fine_tune=True).to(
-            device
-        ),
-        method=build_method(spec) if phase.kind == "student" else METHODS["none"](),
-        teacher=source if phase.kind == "student" else None,
+        student=build(taught or spec.student, dataset, seed=seed, role=role, fine_tune=True).to(device),
+        method=build_method(spec) if phase.kind in _IMITATING else METHODS["none"](),
+        teacher=source if phase.kind in _IMITATING else None,
         train=dataset.train.to(device),
         validation=dataset.validation.to(device) if dataset.validation is not None else None,
         recipe=Recipe(

@@ -161,6 +161,7 @@ def _report(
             }
             for name, run in runs.items()
         },
+        "generations": _generations(spec, tested),
         "selection": "validation" if dataset.validation is not None else "last_epoch",
         "splits": {name: None if images is None else len(images) for name, images in splits.items()},
         "canaries": [f"{name}: {sentence}" for name, run in runs.items() for sentence in run.canaries],
@@ -178,6 +179,14 @@ def _report(
             "sandbox": {"held": protections.held, "missing": protections.missing},
         },
     }
+
+
+def _generations(spec: JobSpec, tested: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
+    """Of a born-again student each generation's accuracy, mean over seeds; the last one is the student served."""
+    count, seeds = spec.training.generations, range(spec.training.seeds)
+    names = [f"generation-{generation}-" for generation in range(1, count)] + ["student-"]
+    top1 = [[tested[f"{name}{index}"].top1 for index in seeds] for name in names]
+    return [{"generation": place, "top1": fmean(each)} for place, each in enumerate(top1, 1)] if count > 1 else []
 
 
 def _processor() -> str:

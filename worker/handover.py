@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 _METRIC = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:+@ -]{0,95}")
 _LARGEST_STEP = 2**31 - 1
-PHASE = re.compile(r"teacher|(teacher|student|control)-\d{1,4}")
+PHASE = re.compile(r"teacher|(teacher|student|control|generation-\d)-\d{1,4}")
 _NAME = re.compile(r"[a-z0-9][A-Za-z0-9_-]{0,90}(\.[a-z0-9]{1,12}){1,2}")
 
 

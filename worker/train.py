@@ -21,11 +21,11 @@ from worker.assembly import (
     Phase,
     batch_size_field,
     build_run,
-    build_teacher,
     phases,
     ready_teachers,
     recorded_teacher,
     rehearse,
+    teacher_of,
 )
 from worker.bundle import write_bundle
 from worker.child import EXIT_STOPPED, Emitter
@@ -105,14 +105,14 @@ class Job:
         rehearse(self.spec, self.dataset, ready, self.recorded)
         trained: dict[str, Run] = {}
         networks = {name: network.to(self.device) for name, network in ready.items()}
-        stages = {"teacher": "teacher", "student": "training", "control": "control"}
+        stages = {"teacher": "teacher", "generation": "training", "student": "training", "control": "control"}
         for phase in phases(self.spec):
             self.emitter.emit("stage", stage=stages[phase.kind])
             run = build_run(
                 self.spec,
                 phase,
                 self.dataset,
-                teacher=self.recorded or build_teacher(self.spec, networks),
+                teacher=teacher_of(self.spec, phase, networks, self.recorded),
                 device=self.device,
                 precision=self.precision,
                 team=self.team,

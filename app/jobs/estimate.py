@@ -93,7 +93,8 @@ def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def _epochs(spec: dict[str, Any]) -> int:
     """Of all trainings of a job together."""
     training = spec["training"]
-    runs = training["seeds"] * (2 if spec["control"] and spec["teacher"] else 1)
+    students = training.get("generations", 1)  # a spec of before there were any has none
+    runs = training["seeds"] * (students + (1 if spec["control"] and spec["teacher"] else 0))
     teachers = sum(teacher["train"]["epochs"] for teacher in _teachers(spec) if teacher["train"])
     return int(training["epochs"] * runs + teachers)
 

@@ -56,6 +56,7 @@ def review(spec: JobSpec, uploaded: DatasetFacts | None = None) -> Review:
     _check_methods(spec, dataset, found)
     _check_files(spec, found)
     _check_devices(spec, found)
+    _check_generations(spec, found)
     if spec.control and spec.teacher is None:
         found.warnings.append("method 'none' is its own control, so no second one is trained")
     return found
@@ -113,6 +114,18 @@ def _check_schedule(whose: str, training: Training, found: Review) -> None:
             return
     if said not in found.warnings:
         found.warnings.append(said)
+
+
+def _check_generations(spec: JobSpec, found: Review) -> None:
+    if spec.training.generations == 1:
+        return
+    where = "/training/generations"
+    if spec.teacher is None:
+        found.refuse(where, "generations are taught one by another, and method 'none' teaches nothing; leave this out")
+    elif any(method.name == "simkd" for method in spec.imitations):
+        found.refuse(where, "simkd gives the student its teacher's last layer, so the next would be no such student")
+    elif spec.student.weights is not None:
+        found.warnings.append("each generation starts from the student's given weights, so they differ by chance alone")
 
 
 def _check_methods(spec: JobSpec, dataset: DatasetFacts, found: Review) -> None:

@@ -101,6 +101,13 @@ class Training(SpecModel):
     seeds: int = Field(
         default=1, ge=1, le=64, description="Repeats student and control; mean and deviation are reported."
     )
+    generations: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        description="Born-again networks (Furlanello et al. 2018): each generation's student teaches the next, which "
+        "starts from new weights; the last one is served. Meant for a student like its teacher.",
+    )
 
 
 class TeacherTraining(SpecModel):

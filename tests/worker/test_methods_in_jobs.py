@@ -72,7 +72,10 @@ def trained(spec: JobSpec, digits: Dataset) -> dict[str, Run]:
 
 
 def bundle(folder: Path, spec: JobSpec, digits: Dataset) -> dict[str, Any]:
-    runs = trained(spec, digits)
+    return bundled(folder, spec, digits, trained(spec, digits))
+
+
+def bundled(folder: Path, spec: JobSpec, digits: Dataset, runs: dict[str, Run]) -> dict[str, Any]:
     return write_bundle(
         folder,
         spec=spec,
