@@ -25,7 +25,7 @@ class Footprint:
     flops: int | None
     """For one image; a multiply-add counts as two."""
     points: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
-    """For each kind of feature point, the default ones with the shape of one sample; not known of ``layers``."""
+    """For each kind of feature point, the default ones with the shape of one sample; of ``layers`` all others, too."""
 
 
 @dataclass(frozen=True)

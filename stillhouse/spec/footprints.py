@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from stillhouse.spec.catalog import ArchitectureEntry, Footprint, Shape, architectures, split_tag
+from stillhouse.spec.layer_points import feature_points
 from stillhouse.spec.layers import LayerShapeError, trace
 from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, NamedStudent, NamedTeacher, Network
 
@@ -71,7 +72,8 @@ def _layers(network: LayeredStudent | LayeredTeacher, shape: Shape, classes: int
         place = "".join(f"/{step}" for step in error.path)
         message = f"layer {place.removeprefix('/')} on images of {'x'.join(map(str, shape))}: {error}"
         return Traced(refusals=[(f"/layers{place}", message)])
-    return Traced(Footprint(parameters=traced.parameters, flops=2 * traced.macs))
+    points = feature_points(network.layers, input_shape=shape, classes=classes)
+    return Traced(Footprint(parameters=traced.parameters, flops=2 * traced.macs, points=points))
 
 
 def _named(network: NamedStudent | NamedTeacher, known: ArchitectureEntry, shape: Shape, classes: int) -> Traced:

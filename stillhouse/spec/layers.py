@@ -116,7 +116,7 @@ class LayerFootprint:
 
 def trace(layers: Sequence[Layer], *, input_shape: Shape, classes: int) -> LayerFootprint:
     """Follow an image's shape through ``layers``. Raises LayerShapeError where they do not fit."""
-    tracer = _Tracer(classes)
+    tracer = Tracer(classes)
     total = LayerFootprint()
     shape = input_shape
     for index, layer in enumerate(layers):
@@ -129,7 +129,9 @@ def trace(layers: Sequence[Layer], *, input_shape: Shape, classes: int) -> Layer
     return total
 
 
-class _Tracer:
+class Tracer:
+    """Follows an image's shape from layer to layer, and counts."""
+
     def __init__(self, classes: int) -> None:
         self.classes = classes
         self.parameters = 0
@@ -139,6 +141,7 @@ class _Tracer:
     def follow(  # noqa: PLR0911  # one return for each kind of layer
         self, layer: Layer, shape: Shape, path: list[int | str]
     ) -> Shape:
+        """The shape after ``layer``; ``path`` leads to it in messages. Raises LayerShapeError."""
         self.seen += 1
         if self.seen > MAX_LAYERS:
             raise LayerShapeError(f"more than {MAX_LAYERS} layers, nested ones counted; use a named architecture", path)

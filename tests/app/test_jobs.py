@@ -62,6 +62,19 @@ def test_a_dry_run_shows_the_feature_points_and_their_shapes(client: TestClient)
     body = client.post("/v1/jobs?dry_run=true", json={**spec, "method": {"name": "fitnet"}}).json()
     assert body["feature_points"] == {"student": {"layer2": [32, 4, 4]}, "teacher": {"layer2": [32, 4, 4]}}
     assert client.post("/v1/jobs?dry_run=true", json=spec).json()["feature_points"] == {"student": {}, "teacher": {}}
+    layers = [
+        {"name": "conv", "channels": 4},
+        {"name": "relu"},
+        {"name": "residual", "layers": [{"name": "conv", "channels": 6, "stride": 2}, {"name": "batchnorm"}]},
+        {"name": "globalpool"},
+        {"name": "linear"},
+    ]
+    spec |= {"student": {"layers": layers}}
+    body = client.post("/v1/jobs?dry_run=true", json={**spec, "method": {"name": "rkd"}}).json()
+    assert body["feature_points"] == {"student": {"4:input": [6]}, "teacher": {"fc:input": [64]}}
+    named = {"name": "at", "student_points": ["1", "2.branch.0"], "teacher_points": ["layer1", "layer2"]}
+    body = client.post("/v1/jobs?dry_run=true", json={**spec, "method": named}).json()
+    assert body["feature_points"]["student"] == {"1": [4, 8, 8], "2.branch.0": [6, 4, 4]}
 
 
 def test_a_dry_run_stores_nothing_and_warns(client: TestClient, doorbell: RecordingDoorbell) -> None:

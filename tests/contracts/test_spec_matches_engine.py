@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from stillhouse.spec import JobSpec
 from stillhouse.spec.catalog import FILE, Footprint, architectures
 from stillhouse.spec.datasets import DATASETS
+from stillhouse.spec.layer_points import feature_points
 from stillhouse.spec.layers import Layer, LayerShapeError, trace
 from stillhouse.spec.methods import METHODS as PROMISED
 from stillhouse.spec.reasons import REASONS, STATUSES, TERMINAL
@@ -30,6 +31,7 @@ from worker.engine.errors import EngineError
 from worker.engine.evaluate import count_flops
 from worker.engine.methods import METHODS
 from worker.engine.optim import build_optimizer, build_schedule
+from worker.engine.points import described, shapes_of
 
 LAYERS: TypeAdapter[list[Layer]] = TypeAdapter(list[Layer])
 
@@ -191,6 +193,27 @@ def flat_layers() -> st.SearchStrategy[list[dict[str, Any]]]:
         ]
     )
     return st.tuples(body, ends).map(lambda parts: [*parts[0], *parts[1]])
+
+
+@settings(max_examples=100, deadline=None)
+@given(flat_layers())
+def test_the_feature_points_of_layers_are_those_the_engine_finds(listed: list[dict[str, Any]]) -> None:
+    layers = LAYERS.validate_python(listed)
+    try:
+        trace(layers, input_shape=(2, 9, 9), classes=3)
+    except LayerShapeError:
+        return
+    body = build_layers([layer.model_dump() for layer in layers], classes=3, channels=2, size=(9, 9))
+    found = feature_points(layers, input_shape=(2, 9, 9), classes=3)
+    every = found.pop("every")
+    told = {kind: list(shapes.items()) for kind, shapes in found.items()}
+    engines = described(body, (2, 9, 9), None)
+    assert told == {kind: [(name, list(shape)) for name, shape in shapes.items()] for kind, shapes in engines.items()}
+    names = {name for name, module in body.named_modules() if name and not isinstance(module, torch.nn.Identity)}
+    assert {name.removesuffix(":input") for name in every} == names
+    for name in sorted(every):
+        if len(every[name]) in (1, 2, 3):
+            assert list(shapes_of(body, [name], (2, 9, 9), whose="student")[name]) == every[name], name
 
 
 @settings(max_examples=150, deadline=None)

@@ -9,7 +9,7 @@ from stillhouse.spec.catalog import Footprint
 from stillhouse.spec.methods.base import Imitation
 
 Shapes = dict[str, list[int] | None]
-"""Of one sample, by module path; null where only the worker can tell: of points that were named, and of ``layers``."""
+"""Of one sample, by module path; null where only the worker can tell: of points of an architecture that were named."""
 
 
 def read_by(methods: Sequence[Imitation], role: Literal["student", "teacher"], footprint: Footprint | None) -> Shapes:
