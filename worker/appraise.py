@@ -88,8 +88,8 @@ def _look(network: Network, train: ImageSet, warnings: list[str]) -> None:
     chance, needed = aptitude.guessing(images.labels)
     better = aptitude.better_preprocessing(network, images, accuracy)
     if better is not None:
-        seen = f"right on {accuracy:.1%} of {len(images)} training images, but on {better}"
-        warnings.append(f"{seen}. {aptitude.OTHER_PREPROCESSING}")
+        seen = f"right on {accuracy:.1%} of {len(images)} training images, but on {better.seen}"
+        warnings.append(f"{seen}. {better.remedy}")
     elif accuracy <= needed:
         seen = f"right on {accuracy:.1%} of {len(images)} training images, where guessing gives {chance:.1%}"
         warnings.append(f"{seen}. Check mean and deviation, the order of its classes and its input size.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tests.engine import formulas
@@ -80,6 +82,25 @@ def reviewkd(s: formulas.Arrays, t: formulas.Arrays, pairs: list[tuple[str, str]
                 weights += weight
         total += loss / weights
     return float(total)
+
+
+def ofa_head(values: np.ndarray, w: formulas.Arrays, at: str) -> np.ndarray:
+    """The logits of a stage's own head: of a map by a 1x1 convolution, batch norm and ReLU first; then the mean over
+    positions or tokens, and a linear layer.
+    """
+    last = 1
+    if values.ndim == 4:
+        mixed = norm(conv(values, w[f"{at}.0.weight"]), w[f"{at}.1.weight"], w[f"{at}.1.bias"])
+        values, last = np.maximum(mixed, 0).mean(axis=(2, 3)), 4
+    elif values.ndim == 3:
+        values = values.mean(axis=1)
+    return np.asarray(values @ w[f"{at}.{last}.weight"].T + w[f"{at}.{last}.bias"])
+
+
+def ofa_stages(s: formulas.Arrays, t: np.ndarray, points: tuple[str, ...], w: formulas.Arrays, *rest: Any) -> float:
+    """Each stage's head towards the teacher's logits; ``rest`` are labels, exponent and temperature."""
+    heads = (ofa_head(s[point], w, f"heads.{place}") for place, point in enumerate(points))
+    return sum(formulas.ofa(logits, t, *rest) for logits in heads)
 
 
 def nce(

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from tests.engine import formulas, formulas_learned
-from tests.engine.made import LABELS, PAIRS, Arrays, batch_of, outputs, ready, values, weights
+from tests.engine.made import LABELS, PAIRS, TRAIN_LABELS, Arrays, B, C, batch_of, outputs, ready, values, weights
+from worker.engine.method import Setting
 from worker.engine.methods import METHODS
 
 Reference = Callable[[Arrays, Arrays, Arrays], float]
@@ -50,6 +51,11 @@ CASES: dict[str, tuple[str, dict[str, Any], Reference]] = {
         "ofa",
         {"exponent": 1.4, "temperature": 2.0, "weight_feature": 0.0, "weight_ce": 0.0},
         lambda s, t, _: formulas.ofa(s["logits"], t["logits"], Y, 1.4, 2),
+    ),
+    "ofa's heads": (
+        "ofa",
+        {"exponent": 1.4, "temperature": 2.0, "weight_feature": 3.0, "weight_ce": 0.0, "weight_kd": 0.0},
+        lambda s, t, w: 3 * formulas_learned.ofa_stages(s, t["logits"], ("s1", "s2"), w, Y, 1.4, 2),
     ),
     "patient": ("patient", {}, lambda s, t, _: formulas.kl(s["logits"], t["logits"], 1)),
     "fitnet": ("fitnet", {"weight_ce": 0.0}, lambda s, t, w: 100 * formulas_learned.fitnet(s["s1"], t["t1"], w, 1)),
@@ -102,18 +108,32 @@ def test_the_regressor_of_a_map_twice_as_large_strides() -> None:
     )
 
 
-def test_ofa_teaches_each_stages_head_towards_the_teachers_logits() -> None:
-    """A head of one linear layer on a vector, by hand; the stages' terms add up."""
-    student, teacher = values(3)
-    method = ready("ofa", weight_ce=0.0, weight_kd=0.0)
-    terms = method(outputs(student), outputs(teacher), batch_of())
-    heads = [
-        head(torch.tensor(student[point])).detach().numpy()
-        for point, head in zip(("s1", "s2"), method.heads, strict=True)
-    ]
-    assert terms["feature"].item() == pytest.approx(
-        sum(formulas.ofa(z, teacher["logits"], Y, 1, 1) for z in heads), rel=1e-6
-    )
+def test_ofas_heads_of_vectors_and_of_tokens_are_the_formulas() -> None:
+    """Gradients too, of what the student gives and of the heads' own weights."""
+    rng = np.random.default_rng(3)
+    shapes = {"e": (4,), "tokens": (3, 4)}
+    student = {name: rng.normal(0, 1, (B, *shape)) for name, shape in shapes.items()} | values(3)[0]
+    teacher = values(3)[1]
+    method = METHODS["ofa"](weight_ce=0.0, weight_kd=0.0, student_points=list(shapes))
+    torch.manual_seed(1)
+    method.prepare(Setting(C, TRAIN_LABELS, {method.taps[0]: shapes}))
+    method.double()
+    w = weights(method)
+    student = {name: student[name] for name in (*shapes, "logits")}
+    given = {key: torch.tensor(value, requires_grad=True) for key, value in student.items()}
+
+    def formula(s: Arrays, w: Arrays) -> float:
+        return formulas_learned.ofa_stages(s, teacher["logits"], tuple(shapes), w, Y, 1, 1)
+
+    term = method(outputs(given), outputs(teacher), batch_of())["feature"]
+    assert term.item() == pytest.approx(formula(student, w), rel=1e-6)
+    term.backward()
+    for key in shapes:
+        expected = formulas.gradient(lambda moved: formula(moved, w), student, key)
+        np.testing.assert_allclose(given[key].grad, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+    for key, parameter in method.named_parameters():
+        expected = formulas.gradient(lambda moved: formula(student, moved), w, key)
+        np.testing.assert_allclose(parameter.grad, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
 
 def test_dkd_with_the_teachers_own_weight_is_kd() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from stillhouse.spec import JobSpec
+from stillhouse.spec import REASONS, JobSpec
 from worker import train
-from worker.assembly import Phase, phases
-from worker.engine.errors import OutOfMemory
+from worker.assembly import Phase, phases, rehearse
+from worker.engine.data.builtin import BUILTIN
+from worker.engine.data.split import split_dataset
+from worker.engine.errors import EngineError, OutOfMemory
 
 TEACHER = {"architecture": "resnet8"}
 JOB = {"dataset": {"id": "digits"}, "student": {"architecture": "resnet8"}}
@@ -63,3 +66,30 @@ def test_memory_that_runs_out_elsewhere_is_recognised_too(error: Exception) -> N
     assert detail.startswith((str(error) or "no memory left").removesuffix("."))
     assert "Use a smaller batch_size" in detail
     assert train._explain(RuntimeError("a defect"))[0] == "internal"
+
+
+def test_a_feature_point_that_is_none_ends_with_its_reason_and_what_there_is() -> None:
+    """Before a teacher is trained: the student's, the teacher's, and a place that gives no map."""
+    dataset = split_dataset(BUILTIN["digits"](None, Path()), validation=0.1, seed=0)
+    for changes, words in (
+        (
+            {"student_points": ["layer4"], "teacher_points": ["layer2"]},
+            "the student has no feature point 'layer4'; did",
+        ),
+        (
+            {"student_points": ["layer1"], "teacher_points": ["nowhere"]},
+            "the teacher has no feature point 'nowhere'; it",
+        ),
+        (
+            {"student_points": ["fc"], "teacher_points": ["layer2"]},
+            "'fc' gives a vector of 10, and this method compares",
+        ),
+    ):
+        spec = JobSpec.model_validate({**JOB, "teacher": TEACHER, "method": {"name": "at", **changes}}).complete()
+        with pytest.raises(EngineError) as caught:
+            rehearse(spec, dataset, {})
+        reason, detail = train._explain(caught.value)
+        assert reason == "method_refused"
+        assert REASONS[reason].fault == "user"
+        assert words in detail
+        assert "Name a" in detail

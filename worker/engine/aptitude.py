@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,9 +17,22 @@ LOOKED_AT = 512
 """Images of which a look at a network takes notice."""
 _CLEARLY_BETTER = 0.1
 """In accuracy: by more than this, and with half the errors."""
-OTHER_PREPROCESSING = "Its mean and deviation are not those it was trained with; give the model the right ones."
+_STATISTICS = "Its mean and deviation are not those it was trained with; give the model the right ones."
+_BLUE_FIRST = (
+    "It was trained on channels in the order blue, green, red, and it is shown red, green, blue: exchange the first "
+    "and the last input channel in its first layer's weights."
+)
 
 Statistics = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Better:
+    """A preprocessing under which a network halves its errors."""
+
+    seen: str
+    """How many it gets right then, and how that is: to end a sentence with."""
+    remedy: str
 
 
 def guessing(labels: Tensor) -> tuple[float, float]:
@@ -27,22 +41,23 @@ def guessing(labels: Tensor) -> tuple[float, float]:
     return share, share + 3 * math.sqrt(share * (1 - share) / len(labels))
 
 
-def better_preprocessing(network: Network, images: ImageSet, accuracy: float) -> str | None:
-    """Where the network halves its errors under another preprocessing: how many it gets right then, and under which.
+def better_preprocessing(network: Network, images: ImageSet, accuracy: float) -> Better | None:
+    """The preprocessing it was trained with, where the network's is clearly another.
 
     ``accuracy`` is the share of ``images`` it is right on as it is.
     """
     given, device = network.preprocessing, network.mean.device
-    best, how = accuracy, ""
+    best, how, remedy = accuracy, "", _STATISTICS
     for name, mean, std in _other_statistics(images.images, given.shape[0]):
         other = Network(network.body, Preprocessing(given.shape, mean, std)).to(device).eval()
         found = evaluate(other, images).top1
         best, how = (found, name) if found > best else (best, how)
     if images.images.shape[1] == given.shape[0] == 3:
         found = evaluate(network, ImageSet(images.images.flip(1), images.labels)).top1
-        best, how = (found, "red and blue exchanged") if found > best else (best, how)
+        if found > best:
+            best, how, remedy = found, "red and blue exchanged", _BLUE_FIRST
     clearly = best - accuracy > _CLEARLY_BETTER and 1 - best < (1 - accuracy) / 2
-    return f"{best:.1%} with {how}" if clearly else None
+    return Better(f"{best:.1%} with {how}", remedy) if clearly else None
 
 
 def _other_statistics(images: Tensor, channels: int) -> Iterator[tuple[str, Statistics, Statistics]]:

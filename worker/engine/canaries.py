@@ -156,6 +156,6 @@ def _check_preprocessing(run: Run, images: ImageSet, accuracy: float) -> None:
     better = aptitude.better_preprocessing(run.teacher.network, images, accuracy)
     if better is not None:
         raise TeacherMismatch(
-            f"the teacher is right on {accuracy:.1%} of {len(images)} training images, but on {better}.",
-            remedy=aptitude.OTHER_PREPROCESSING,
+            f"the teacher is right on {accuracy:.1%} of {len(images)} training images, but on {better.seen}.",
+            remedy=better.remedy,
         )

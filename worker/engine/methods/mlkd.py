@@ -14,8 +14,16 @@ from worker.engine.method import Batch, Method, Outputs, Setting, check_standard
 class MultiLevelDistillation(Method):
     """At several temperatures: the divergence for each sample, and the Gram matrices of the batch and of the classes.
 
-    On the view that the augmentation gives; the authors' code adds a second, stronger one, and masks that leave out
-    no sample but halve the terms. ``standardise`` concerns the divergence alone.
+    On the one view that the augmentation gives. The authors' code has two things more, which are left out:
+
+    - A second view of each image by RandAugment, so that a step costs twice as much. Two of that view's divergences
+      (at the outermost temperatures) read the first view's logits there, and its Gram terms are computed and not added
+      to the loss, so no published figure tells what such a view is worth. The loop shows a method one view
+      (``Method.view``); a second would be a change of the loop, for this method alone.
+    - Masks by the teacher's confidence, from the batch's median on. They are applied there to a mean that is taken
+      already, which leaves out no sample and halves the term; ``weight_kd`` does that.
+
+    ``standardise`` concerns the divergence alone.
     """
 
     relational = True
