@@ -26,16 +26,17 @@ _RECOGNISED_BY = 64
 def appraise(
     bundle: Path, stored: Path, *, asked: Mapping[str, Any], report: dict[str, Any], alive: Callable[[], None]
 ) -> None:
-    """Add ``accuracy`` and ``warnings`` to ``report`` of the model that ``bundle`` holds.
+    """Add ``accuracy``, ``notes`` and ``warnings`` to ``report`` of the model that ``bundle`` holds.
 
     ``asked`` has the data set's name as it was asked for, the seconds this may take and, where the set could not be
     brought into ``stored``, why (``problem``). A network that cannot be measured is a network all the same.
     """
     warnings: list[str] = report.setdefault("warnings", [])
+    notes: list[str] = report.setdefault("notes", [])
     name, problem = asked["dataset"], asked["problem"]
     if problem is None:
         try:
-            report["accuracy"] = _accuracy(bundle, stored, asked=asked, warnings=warnings, alive=alive)
+            report["accuracy"] = _accuracy(bundle, stored, asked=asked, notes=notes, warnings=warnings, alive=alive)
         except EngineError as error:
             problem = f"{error} {error.remedy}".strip()
         except (MemoryError, RuntimeError) as error:
@@ -47,24 +48,30 @@ def appraise(
 
 
 def _accuracy(
-    bundle: Path, stored: Path, *, asked: Mapping[str, Any], warnings: list[str], alive: Callable[[], None]
+    bundle: Path,
+    stored: Path,
+    *,
+    asked: Mapping[str, Any],
+    notes: list[str],
+    warnings: list[str],
+    alive: Callable[[], None],
 ) -> dict[str, Any]:
     raw = store.load(stored)
     dataset = split_dataset(raw, validation=0, seed=0)
     if raw.test is None:
-        warnings.append(f"{asked['dataset']} has no test split: accuracy is that on the tenth a job of seed 0 draws")
-    network = _opened(bundle, dataset, warnings)
+        notes.append(f"{asked['dataset']} has no test split: accuracy is that on the tenth a job of seed 0 draws")
+    network = _opened(bundle, dataset, notes, warnings)
     _look(network, dataset.train, warnings)
     measured = _measure(network, dataset.test, seconds=asked["seconds"], alive=alive)
     if measured["images"] < len(dataset.test):
-        warnings.append(
+        notes.append(
             f"accuracy is that on {measured['images']:,} of {len(dataset.test):,} test images, drawn at random: "
             f"more of them would have taken longer than {asked['seconds']:.0f} s"
         )
     return {"dataset": asked["dataset"], "split": "test", **measured}
 
 
-def _opened(bundle: Path, dataset: Dataset, warnings: list[str]) -> Network:
+def _opened(bundle: Path, dataset: Dataset, notes: list[str], warnings: list[str]) -> Network:
     """The network as a job would open it as a teacher."""
     given = weights.load(bundle, "model")
     if set(given.classes) != set(dataset.classes) and len(given.classes) == len(dataset.classes):
@@ -76,7 +83,7 @@ def _opened(bundle: Path, dataset: Dataset, warnings: list[str]) -> Network:
         return weights.rebuild(given, classes=dataset.classes)[0].eval()
     samples = dataset.train.images[:_RECOGNISED_BY].float().div(255)
     network, kind = weights.open_black_box(bundle, "model", classes=dataset.classes, samples=samples)
-    warnings.append(f"what the ONNX file answers was taken for {kind}")
+    notes.append(f"what the ONNX file answers was taken for {kind}")
     return network
 
 
