@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     validation_memory_bytes: int = Field(
         default=4 * 2**30, gt=0, description="Memory of the child that validates an upload."
     )
+    training_memory_bytes: int | None = Field(
+        default=None,
+        ge=2**26,
+        description="Memory of a training child, kept by a cgroup of its own where one can be made: see `doctor`. By "
+        "default without a limit.",
+    )
     devices: str = Field(
         default="auto",
         pattern=r"^(auto|cpu(:[1-9][0-9]?)?)$",

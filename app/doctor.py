@@ -54,7 +54,9 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield _try("broker", lambda: _broker(settings), "check STILLHOUSE_BROKER_URL; jobs wait, none is lost")
     yield _try("storage", lambda: _storage(settings), "check STILLHOUSE_STORAGE_URL and its rights")
     yield _try("torch", _torch, "install the worker extra: pip install -e '.[worker]'")
-    yield _sandbox()
+    yield _asked("sandbox", "worker.sandbox")
+    if settings.training_memory_bytes is not None:
+        yield _asked("memory limit", "worker.cgroup")
 
 
 def _try(name: str, look: Callable[[], str], remedy: str) -> Finding:
@@ -106,17 +108,14 @@ def _torch() -> str:
     return f"torch {importlib.metadata.version('torch')}, torchvision {importlib.metadata.version('torchvision')}"
 
 
-def _sandbox() -> Finding:
-    """What a child started from here is protected by: asked of a real one."""
+def _asked(name: str, module: str) -> Finding:
+    """What a child started from here is held to: asked of a real one."""
     tree = Path(__file__).resolve().parent.parent
     asked = subprocess.run(
-        [sys.executable, "-m", "worker.sandbox"], cwd=tree, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", module], cwd=tree, capture_output=True, text=True, timeout=60, check=False
     )
     if asked.returncode != 0:
-        return Finding(
-            "sandbox", "error", asked.stderr.strip().splitlines()[-1] if asked.stderr else "the probe failed"
-        )
+        return Finding(name, "error", asked.stderr.strip().splitlines()[-1] if asked.stderr else "the probe failed")
     found = json.loads(asked.stdout)
-    state: Literal["ok", "warning"] = "warning" if found["missing"] else "ok"
-    missing = f"; missing: {', '.join(found['missing'])}" if found["missing"] else ""
-    return Finding("sandbox", state, f"{', '.join(found['held'])}{missing}")
+    missing = [f"missing: {', '.join(found['missing'])}"] if found["missing"] else []
+    return Finding(name, "warning" if missing else "ok", "; ".join([", ".join(found["held"]), *missing]).lstrip("; "))

@@ -1,32 +1,37 @@
 """``python -m benchmarks.streaming``: a data set of several times the memory that the training may have.
 
-A set of random images is stored, then trained on for one epoch in a process whose memory is limited: by a cgroup of
-its own where one can be made, so that the kernel enforces it; else its private memory alone is watched. The figures
-are the private memory (RssAnon), which no kernel can take back from a process, and the cgroup's own peak.
+A set of random images is stored, then split, trained on for some epochs and evaluated in a process whose memory is
+limited by a cgroup of its own, so that the kernel enforces it. The figures are the private memory (RssAnon), which no
+kernel can take back from a process, at most in each epoch; and what the cgroup was charged at most, files included.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from stillhouse.spec import JobSpec
 from tests.harness import TREE
-from worker.engine.data.store import TENSORS, Writer
+from worker.assembly import build_run, phases
+from worker.cgroup import Unavailable, limited
+from worker.engine.data.split import split_dataset
+from worker.engine.data.store import TENSORS, Writer, load
+from worker.engine.distill import distill
+from worker.engine.evaluate import evaluate
+from worker.engine.events import EpochFinished
+from worker.engine.precision import Precision
 
-SIDE, CLASSES, BATCH = 64, 10, 1024
+SIDE, CLASSES, PIECE = 64, 10, 1024
 SPEC: dict[str, Any] = {
     "dataset": {"id": "digits"},
     "student": {
@@ -40,49 +45,54 @@ SPEC: dict[str, Any] = {
         ]
     },
     "method": {"name": "none"},
-    "training": {"epochs": 1, "batch_size": 256},
+    "training": {"batch_size": 128},
 }
-_CGROUPS = Path("/sys/fs/cgroup")
 
 
-@dataclass(frozen=True)
-class Group:
-    """A cgroup of this process's own, with a limit."""
+@dataclass
+class Stage:
+    """A part of the training: its name, its wall seconds, and the private memory at every tenth of a second."""
 
-    folder: Path
-    peak: str
-
-    def read_peak(self) -> int:
-        """Bytes that were charged at most, the page cache included."""
-        return int((self.folder / self.peak).read_text())
+    name: str
+    seconds: float = 0
+    private: list[int] = field(default_factory=list)
 
 
 def main() -> int:
-    """Print one line."""
+    """Print a line for each stage, and one for the whole."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description=__doc__)
     parser.add_argument("--limit-mib", type=int, default=640, help="memory that the training may have")
     parser.add_argument("--times", type=float, default=4, help="size of the set, in limits")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.train is not None:
+        _train(options.train, options.epochs)
+        return 0
     limit = options.limit_mib * 2**20
     with tempfile.TemporaryDirectory() as folder:
         count = _write(Path(folder) / "dataset", int(options.times * limit))
-        with _limited(limit) as group:
-            seconds, private = _train(Path(folder), group)
-            peak = f"{group.read_peak() / 2**20:.0f} MiB charged at most" if group else "no cgroup could be made"
-    print(
-        f"{count:,} images, {count * 3 * SIDE * SIDE / 2**20:.0f} MiB, under {options.limit_mib} MiB: one epoch with "
-        f"splits and evaluation in {seconds:.0f} s; private memory {max(private) / 2**20:.0f} MiB at most, "
-        f"{private[len(private) // 2] / 2**20:.0f} half-way, {private[-1] / 2**20:.0f} at the end; {peak}"
-    )
-    return 0 if max(private) < limit else 1
+        size = f"{count:,} images, {count * 3 * SIDE * SIDE / 2**20:.0f} MiB, under {options.limit_mib} MiB"
+        try:
+            with limited(limit) as group:
+                stages = _watch(Path(folder), options.epochs, enter=str(group.folder / "cgroup.procs"))
+                peak = group.peak()
+        except Unavailable as error:
+            print(f"no limit can be kept here, so nothing is measured: {error}", file=sys.stderr)
+            return 1
+    for stage in stages:
+        print(f"{stage.name:12} {stage.seconds:6.1f} s  private memory {max(stage.private) / 2**20:4.0f} MiB at most")
+    charged = f"{peak / 2**20:.0f} MiB charged at most" if peak is not None else "the kernel keeps no peak"
+    print(f"{size}: {sum(stage.seconds for stage in stages):.0f} s in all; {charged}")
+    return 0
 
 
 def _write(folder: Path, size: int) -> int:
     rng = np.random.default_rng(0)
     count = size // (3 * SIDE * SIDE)
     with Writer(folder, (3, SIDE, SIDE)) as writer:
-        for start in range(0, count, BATCH):
-            images = rng.integers(0, 256, (min(BATCH, count - start), 3, SIDE, SIDE), dtype=np.uint8)
+        for start in range(0, count, PIECE):
+            images = rng.integers(0, 256, (min(PIECE, count - start), 3, SIDE, SIDE), dtype=np.uint8)
             labels = [(start + index) % CLASSES for index in range(len(images))]
             images[:, 0, :8] = (np.array(labels, dtype=np.uint8) * 25)[:, None, None]
             writer.add("train", images, labels)
@@ -93,42 +103,44 @@ def _write(folder: Path, size: int) -> int:
     return count
 
 
-def _train(folder: Path, group: Group | None) -> tuple[float, list[int]]:
-    """Wall seconds, and the private memory at every tenth of a second."""
-    spec = JobSpec.model_validate(SPEC).model_dump_json()
-    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(TREE)}
-    enter = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group.folder / "cgroup.procs")] if group else []
-    began = time.monotonic()
-    command = [*enter, sys.executable, "-m", "benchmarks.library_run", str(folder / "dataset"), spec]
-    child = subprocess.Popen(command, cwd=TREE, env=environment)
-    private = []
+def _watch(folder: Path, epochs: int, *, enter: str) -> list[Stage]:
+    """Start the training within the cgroup, and look at its memory until it has ended."""
+    mine = [sys.executable, "-m", "benchmarks.streaming", "--train", str(folder / "dataset"), "--epochs", str(epochs)]
+    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(TREE), "PYTHONUNBUFFERED": "1"}
+    command = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', enter, *mine]
+    child = subprocess.Popen(command, cwd=TREE, env=environment, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    os.set_blocking(child.stdout.fileno(), False)
+    stages, began = [Stage("start")], time.monotonic()
     while child.poll() is None:
         lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
-        private += [int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")]
+        stages[-1].private += [int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")]
+        if name := child.stdout.readline().strip():
+            moment = time.monotonic()
+            stages[-1].seconds, began = moment - began, moment
+            stages.append(Stage(name))
         time.sleep(0.1)
+    stages[-1].seconds = time.monotonic() - began
     if child.returncode != 0:
-        raise SystemExit(f"the training ended with {child.returncode} (-9 is the kernel's answer to too much memory)")
-    return time.monotonic() - began, private
+        last = f"{stages[-1].name}, at {stages[-1].private[-1] / 2**20:.0f} MiB of private memory"
+        raise SystemExit(f"the training ended with {child.returncode} in {last} (-9: the kernel's, for want of memory)")
+    return [stage for stage in stages if stage.private]
 
 
-@contextmanager
-def _limited(limit: int) -> Iterator[Group | None]:
-    """A cgroup below this process's own, in version 2 or 1; None where it may not be made."""
-    places = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
-    first = "memory" in places
-    parent = _CGROUPS / "memory" / places["memory"].strip("/") if first else _CGROUPS / places.get("", "/").strip("/")
-    group = Group(parent / f"streaming-{os.getpid()}", "memory.max_usage_in_bytes" if first else "memory.peak")
-    try:
-        group.folder.mkdir()
-        (group.folder / ("memory.limit_in_bytes" if first else "memory.max")).write_text(str(limit))
-    except OSError as error:
-        print(json.dumps({"cgroup": str(error)}), file=sys.stderr)
-        yield None
-        return
-    try:
-        yield group
-    finally:
-        group.folder.rmdir()
+def _train(folder: Path, epochs: int) -> None:
+    """In the limited process: say each stage as it begins."""
+    spec = JobSpec.model_validate({**SPEC, "training": {**SPEC["training"], "epochs": epochs}})
+    print("splitting")
+    dataset = split_dataset(load(folder), validation=spec.dataset.validation, seed=spec.training.seed)
+    (phase,) = phases(spec)
+    precision = Precision("fp32", scales_gradients=False)
+    run = build_run(spec, phase, dataset, teacher=None, device=torch.device("cpu"), precision=precision)
+    print("epoch 1")
+    for event in distill(run):
+        if isinstance(event, EpochFinished) and event.epoch < epochs:
+            print(f"epoch {event.epoch + 1}")
+    print("evaluating")
+    evaluate(run.student, dataset.test)
 
 
 if __name__ == "__main__":

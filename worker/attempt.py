@@ -20,6 +20,7 @@ from app.storage import Storage
 from app.tables import Checkpoint, DataSet
 from stillhouse.spec.reasons import REASONS
 from worker import staging, weights
+from worker.cgroup import memory_limit
 from worker.engine import failpoint
 from worker.handover import PHASE, Handover, Untrustworthy, point
 from worker.heartbeat import Heartbeat
@@ -132,13 +133,21 @@ class Attempt:
         weights.stage_weights(self.settings, self.storage, read.weights, self.scratch)
         resumed_from, rejected = staging.stage_checkpoints(self.storage, read.checkpoints, self.scratch)
         for sentence in rejected:
-            self.reporter.event("job.warning", {"message": sentence})
+            self._warn(sentence)
         mine = {"checkpoint_seconds": self.settings.checkpoint_seconds, "devices": self.settings.devices}
         staging.write_plan(self.scratch, {"spec": read.spec, "settled": read.plan, **mine})
         for folder in ("outbox", "bundle"):
             (self.scratch / folder).mkdir()
-        child = spawn("train", folder=self.scratch, network=False)
-        return self._with_result(self._run_child(watch, child, resumed_from=resumed_from))
+        with memory_limit(self.settings.training_memory_bytes, warn=self._warn) as memory:
+            child = spawn("train", folder=self.scratch, network=False)
+            memory.enter(child.process.pid)
+            ending = self._run_child(watch, child, resumed_from=resumed_from)
+            if ending.reason == "worker_lost" and (detail := memory.exceeded()):
+                ending = Ending("out_of_memory", detail, ending.exit)
+        return self._with_result(ending)
+
+    def _warn(self, sentence: str) -> None:
+        self.reporter.event("job.warning", {"message": sentence})
 
     def _fetch(self, watch: Watch, wanted: staging.Fetched) -> Ending:
         """Have a child make what is wanted, where this worker does not have it yet."""

@@ -134,7 +134,7 @@ def test_a_file_of_probabilities_teaches(running: Service, tmp_path: Path) -> No
     teacher = job["result"]["teacher"]
     assert 0.9 < teacher["top1"] < 1
     assert (teacher["parameters"], teacher["latency_ms"], teacher["bytes"]) == (None, None, 1797 * 10 * 4)
-    assert job["result"]["agreement"] > 0.8
+    assert job["result"]["agreement"] > 0.5
     missing = command(
         "models", "upload", str(tmp_path / "rows.npy"), "--architecture", "resnet8", "--classes", "10", **at
     )

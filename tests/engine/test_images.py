@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.engine.archives import folder, ingested, zipped
-from worker.engine.data import images, store
+from worker.engine.data import images, mapping, store
 from worker.engine.data.images import ImageSet, RawDataset
 from worker.engine.data.split import split_dataset
 
@@ -35,6 +36,31 @@ def test_a_large_split_is_mapped_and_gives_the_same_images(monkeypatch: pytest.M
     assert torch.equal(mapped.train.images, small.train.images)
     samples = torch.tensor([5, 0, 5])
     assert torch.equal(mapped.train.batch(samples), small.train.images[samples])
+
+
+def test_a_large_stored_set_is_not_read_ahead_and_announced_reads_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read-ahead around each image of a shuffled epoch drops what the others need, where memory is short."""
+    ingested(zipped(tmp_path / "x.zip", folder(train=3)))
+    folder_, file = tmp_path / "x.zip.stored", "data.safetensors"
+    small = store.load(folder_).train
+    samples = torch.tensor([4, 0, 5])
+    expected, whole = small.batch(samples).clone(), small.images.clone()
+    assert not advised(f"{folder_}/{file}")
+    monkeypatch.setattr(mapping, "MAPPED_FROM", 1)
+    large = store.load(folder_).train
+    assert advised(f"{folder_}/{file}")
+    assert torch.equal(large.batch(samples), expected)
+    pieces = list(large.in_order(4))
+    assert [len(piece) for piece in pieces] == [4, 2]
+    assert torch.equal(torch.cat(pieces), whole)
+
+
+def advised(file: str) -> bool:
+    """Whether a mapping of ``file`` has the kernel's flag for reads at random."""
+    regions = Path("/proc/self/smaps").read_text().split("VmFlags:")
+    return any(file in region and " rr" in flags.splitlines()[0] for region, flags in pairwise(regions))
 
 
 def test_what_is_stored_is_mapped_not_read(tmp_path: Path) -> None:

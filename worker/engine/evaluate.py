@@ -43,10 +43,8 @@ def evaluate(network: Network | Ensemble, images: ImageSet) -> Evaluation:
     was_training = network.training
     network.eval()
     answers = (
-        network(
-            batch.to(images.labels.device).float().div_(255).contiguous(memory_format=torch.channels_last)
-        ).logits.float()
-        for batch in torch.split(images.images, images_at_once(network))
+        network(batch.float().div_(255).contiguous(memory_format=torch.channels_last)).logits.float()
+        for batch in images.in_order(images_at_once(network))
     )
     found = judge(answers, images.labels)
     network.train(was_training)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MAPPED_FROM = 64 * 2**20
-"""Bytes of images from which on a new set is put into a file that the kernel may take out of memory again."""
+from worker.engine.data.mapping import MAPPED_FROM, announce, announce_stretch, mapped
+
 _CHUNK = 8 * 2**20
-_MADV_RANDOM = 1
 
 
 @dataclass(frozen=True)
@@ -41,14 +37,26 @@ class ImageSet:
 
     def batch(self, samples: Tensor) -> Tensor:
         """The images of ``samples`` (int64 [B]), on the labels' device."""
-        return self.images[samples.to(self.images.device)].to(self.labels.device)
+        places = samples.to(self.images.device)
+        announce(self.images, places)
+        return self.images[places].to(self.labels.device)
+
+    def in_order(self, size: int) -> Iterator[Tensor]:
+        """The images from first to last, ``size`` at a time, on the labels' device."""
+        for start in range(0, len(self), size):
+            announce_stretch(self.images, start, start + size)
+            yield self.images[start : start + size].to(self.labels.device)
 
     def take(self, indices: Tensor) -> ImageSet:
         """The samples of ``indices`` (int64 [M]), in that order."""
         if len(indices) * self.images[:1].nbytes < MAPPED_FROM or self.images.device.type != "cpu":
-            return ImageSet(self.images[indices], self.labels[indices])
-        pieces = (self.images[indices[piece]] for piece in _pieces(len(indices), self.images[:1].nbytes))
+            return ImageSet(self._taken(indices), self.labels[indices])
+        pieces = (self._taken(indices[piece]) for piece in _pieces(len(indices), self.images[:1].nbytes))
         return ImageSet(mapped((len(indices), *self.images.shape[1:]), pieces), self.labels[indices])
+
+    def _taken(self, indices: Tensor) -> Tensor:
+        announce(self.images, indices)
+        return self.images[indices]
 
     def resized(self, side: int) -> ImageSet:
         """Short side to ``side`` (bilinear, antialiased), then the centre cut out."""
@@ -62,6 +70,7 @@ class ImageSet:
 
         def pieces() -> Iterator[Tensor]:
             for piece in _pieces(count, 4 * channels * max(height * width, size[0] * size[1])):
+                announce_stretch(self.images, piece.start, piece.stop)
                 whole = F.interpolate(self.images[piece].float(), size=size, mode="bilinear", antialias=True)
                 cut = whole[..., top : top + side, left : left + side]
                 yield cut.round().clamp(0, 255).to(torch.uint8)
@@ -139,26 +148,10 @@ def fingerprint(*splits: ImageSet | None) -> str:
     for split in splits:
         if split is not None:
             for piece in _pieces(len(split), split.images[:1].nbytes):
+                announce_stretch(split.images, piece.start, piece.stop)
                 digest.update(split.images[piece].cpu().contiguous().numpy().data)
             digest.update(split.labels.cpu().contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def mapped(shape: tuple[int, ...], pieces: Iterable[Tensor]) -> Tensor:
-    """The pieces as one uint8 tensor, in a file without a name in the folder for temporary files.
-
-    Each piece is synced: under a cgroup's limit the kernel can drop pages that lie on the disk, and ends a process
-    whose pages do not.
-    """
-    with tempfile.NamedTemporaryFile() as file:
-        for piece in pieces:
-            file.write(piece.contiguous().numpy().data)
-            file.flush()
-            os.fdatasync(file.fileno())
-        tensor = torch.from_file(file.name, shared=True, size=torch.Size(shape).numel(), dtype=torch.uint8)
-    # a shuffled epoch reads at random: read-ahead fetched 180 GB of a set of 3 GB that did not fit into memory
-    ctypes.CDLL(None).madvise(ctypes.c_void_p(tensor.data_ptr()), ctypes.c_size_t(tensor.numel()), _MADV_RANDOM)
-    return tensor.view(shape)
 
 
 def _pieces(count: int, bytes_each: int) -> Iterator[slice]:

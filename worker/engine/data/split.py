@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from worker.engine.data.images import Dataset, ImageSet, Origin, RawDataset
+from worker.engine.data.images import Dataset, Origin, RawDataset
 from worker.engine.errors import EmptySplit
 from worker.engine.random import derive, permutation
 
@@ -21,25 +21,22 @@ def split_dataset(raw: RawDataset, *, validation: float, seed: int) -> Dataset:
 
     Raises EmptySplit when a class would be left without a sample in a split.
     """
-    train, test = raw.train, raw.test
-    places, drawn_test = torch.arange(len(train)), None
+    places, drawn_test = torch.arange(len(raw.train)), None
+    test, held_out = raw.test, None
     if test is None:
-        stays, drawn = _draw(train.labels, TEST_FRACTION, raw.classes, split="test", seed=seed)
-        train, test = train.take(stays), train.take(drawn)
-        places, drawn_test = places[stays], places[drawn]
-    held_out: ImageSet | None = None
+        places, drawn_test = _draw(raw.train.labels, TEST_FRACTION, raw.classes, split="test", seed=seed)
+        test = raw.train.take(drawn_test)
     if validation > 0 and raw.validation is not None:
         held_out = raw.validation
     elif validation > 0:
-        stays, drawn = _draw(train.labels, validation, raw.classes, split="validation", seed=seed)
-        train, held_out = train.take(stays), train.take(drawn)
-        places = places[stays]
+        stays, drawn = _draw(raw.train.labels[places], validation, raw.classes, split="validation", seed=seed)
+        held_out, places = raw.train.take(places[drawn]), places[stays]
     return Dataset(
         name=raw.name,
         classes=raw.classes,
         mean=raw.mean,
         std=raw.std,
-        train=train,
+        train=raw.train if len(places) == len(raw.train) else raw.train.take(places),
         validation=held_out,
         test=test,
         origin=Origin(len(raw.train), places, drawn_test, None if raw.test is None else len(raw.test)),

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from worker.engine.data.images import ImageSet, RawDataset
+from worker.engine.data.mapping import read_at_random
 
 TENSORS, DESCRIPTION = "data.safetensors", "dataset.json"
 Split = Literal["train", "validation", "test"]
@@ -147,4 +148,4 @@ def load(folder: Path) -> RawDataset:
 def _split(tensors: Mapping[str, torch.Tensor], split: Split) -> ImageSet | None:
     if f"{split}_images" not in tensors:
         return None
-    return ImageSet(tensors[f"{split}_images"], tensors[f"{split}_labels"])
+    return ImageSet(read_at_random(tensors[f"{split}_images"]), tensors[f"{split}_labels"])
