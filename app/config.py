@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     validation_memory_bytes: int = Field(
         default=4 * 2**30, gt=0, description="Memory of the child that validates an upload."
     )
+    tables_limit_bytes: int = Field(
+        default=32 * 2**30, ge=0, description="View tables kept of all projects together, and of one; 0 keeps none."
+    )
     queues: str = Field(default="default", description="Queues a worker serves, separated by commas.")
     worker_name: str = Field(
         default="", description="Set by `serve` so that it can end the leases of its own dead worker."

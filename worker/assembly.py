@@ -27,12 +27,14 @@ from worker.engine.optim import build_schedule
 from worker.engine.precision import Precision
 from worker.engine.random import derive
 from worker.engine.run import Recipe, Run
-from worker.engine.teacher import LiveTeacher
+from worker.engine.teacher import LiveTeacher, table_for
 
 Kind = Literal["teacher", "student", "control"]
 WEIGHTS = Path("weights")
 """In the child's folder: for each role with weights ROLE.safetensors (or ROLE.onnx) and ROLE.json, in the form of
 ``student.json``."""
+TABLE = Path("tables/view.table")
+"""In the child's folder, where the view table lies and is left; see ``worker.tables``."""
 _LOOKED_AT = 64
 
 
@@ -165,19 +167,38 @@ def build_run(
     teacher: Network | Ensemble | None,
     device: torch.device,
     precision: Precision,
+    table_limit: int = 0,
 ) -> Run:
-    """One training, ready to start. Student and control of a seed differ in their method, and in nothing else."""
+    """One training, ready to start. Student and control of a seed differ in their method, and in nothing else.
+
+    ``table_limit`` are the bytes that the teacher's view table may have; 0 is no table.
+    """
     imitates = phase.kind == "student" and teacher is not None
     taught = spec.teachers[phase.index] if phase.kind == "teacher" else None
     budget = budget_of(spec, phase)
     role = phase.name if taught else "student"
+    train = dataset.train.to(device)
+    source: LiveTeacher | None = None
+    if imitates and teacher is not None:
+        table = None
+        if table_limit:
+            table = table_for(
+                teacher,
+                train,
+                TABLE,
+                augmentation=budget.augmentation,
+                classes=len(dataset.classes),
+                precision=precision,
+                limit=table_limit,
+            )
+        source = LiveTeacher(teacher, precision=precision, table=table)
     return Run(
         student=build(taught or spec.student, dataset, seed=derive(phase.seed, role), role=role, fine_tune=True).to(
             device
         ),
         method=build_method(spec) if phase.kind == "student" else METHODS["none"](),
-        teacher=LiveTeacher(teacher, precision=precision) if imitates and teacher is not None else None,
-        train=dataset.train.to(device),
+        teacher=source,
+        train=train,
         validation=dataset.validation.to(device) if dataset.validation is not None else None,
         recipe=Recipe(
             epochs=budget.epochs,

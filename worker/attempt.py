@@ -18,7 +18,7 @@ from app.lifecycle.settle import end
 from app.storage import Storage
 from app.tables import Checkpoint, DataSet
 from stillhouse.spec.reasons import REASONS
-from worker import staging, weights
+from worker import staging, tables, weights
 from worker.handover import PHASE, Handover, Untrustworthy
 from worker.heartbeat import Heartbeat
 from worker.patience import insist
@@ -40,6 +40,7 @@ class Read:
     """The files of an uploaded data set; None of a built-in one."""
     checkpoints: dict[str, list[Checkpoint]]
     weights: dict[str, weights.Source]
+    table: tables.Kept | None
     spent: float
     """Seconds of all attempts so far."""
 
@@ -133,13 +134,17 @@ class Attempt:
         weights.stage_weights(self.settings, self.storage, read.weights, self.scratch)
         resumed_from, rejected = staging.stage_checkpoints(self.storage, read.checkpoints, self.scratch)
         for sentence in rejected:
-            self.reporter.event("job.warning", {"message": sentence})
+            self._warn(sentence)
+        tables.stage(read.table, self.scratch, self._warn)
         pace = {"checkpoint_seconds": self.settings.checkpoint_seconds}
-        staging.write_plan(self.scratch, {"spec": read.spec, "settled": read.plan, **pace})
+        room = {"table_limit_bytes": 0 if read.table is None else read.table.limit}
+        staging.write_plan(self.scratch, {"spec": read.spec, "settled": read.plan, **pace, **room})
         for folder in ("outbox", "bundle"):
             (self.scratch / folder).mkdir()
         child = spawn("train", folder=self.scratch, network=False)
-        return self._with_result(self._run_child(watch, child, resumed_from=resumed_from))
+        ending = self._with_result(self._run_child(watch, child, resumed_from=resumed_from))
+        tables.keep(read.table, self.scratch, self._warn)
+        return ending
 
     def _with_result(self, ending: Ending) -> Ending:
         if ending.reason is None and self.result is None:
@@ -153,12 +158,15 @@ class Attempt:
         with self.database.transaction() as session:
             job = held(session, self.lease)
             uploaded = session.get(DataSet, job.spec["dataset"]["id"])
+            files = None if uploaded is None else uploaded.files
+            networks = weights.sources(session, job)
             return Read(
                 spec=job.spec,
                 plan=job.plan,
-                dataset=None if uploaded is None else uploaded.files,
+                dataset=files,
                 checkpoints=resumable(session, job.id),
-                weights=weights.sources(session, job),
+                weights=networks,
+                table=tables.kept(self.settings, job, files, networks),
                 spent=run_seconds(session, job),
             )
 
@@ -213,8 +221,11 @@ class Attempt:
                 for stale in self.reporter.checkpoint(self.storage.put(key, file), event):
                     self.storage.delete(stale)
             except StorageError as error:
-                self.reporter.event("job.warning", {"message": f"this checkpoint could not be kept: {error}"})
+                self._warn(f"this checkpoint could not be kept: {error}")
         self.outbox.remove(name)
+
+    def _warn(self, message: str) -> None:
+        self.reporter.event("job.warning", {"message": message})
 
     def _publish(self) -> None:
         assert self.result is not None

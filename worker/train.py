@@ -31,6 +31,7 @@ from worker.engine.errors import EngineError
 from worker.engine.events import EpochFinished, Progress
 from worker.engine.precision import resolve
 from worker.engine.run import Run
+from worker.engine.teacher import LiveTeacher
 from worker.progress import Tracker
 from worker.sandbox import Protections
 
@@ -49,6 +50,7 @@ class Job:
         self.emitter = emitter
         self.protections = protections
         self.checkpoint_seconds = float(plan["checkpoint_seconds"])
+        self.table_limit = int(plan["table_limit_bytes"])
         self.stop = threading.Event()
         self.settled = self._settle(plan["settled"])
         self.device = torch.device(self.settled["device"])
@@ -92,10 +94,12 @@ class Job:
                 teacher=build_teacher(self.spec, networks),
                 device=self.device,
                 precision=self.precision,
+                table_limit=self.table_limit,
             )
             for warning in run.warnings:
                 self.emitter.emit("warning", message=f"{phase.name}: {warning}")
             self._train(phase, run)
+            _tell_of_the_table(phase, run)
             run.student.body.load_state_dict(run.result_state())
             trained[phase.name], networks[phase.name] = run, run.student
         result = write_bundle(
@@ -157,6 +161,14 @@ class Job:
         name = f"{phase.name}-{run.epoch:06d}-{run.step:08d}{'-complete' if complete else ''}.pt"
         checkpoint.save(OUTBOX / name, {"run": run.state_dict(), "complete": complete})
         self.emitter.emit("checkpoint", phase=phase.name, complete=complete, epoch=run.epoch, step=run.step, file=name)
+
+
+def _tell_of_the_table(phase: Phase, run: Run) -> None:
+    """Into the job's log: what the teacher's view table saved."""
+    if isinstance(run.teacher, LiveTeacher) and (table := run.teacher.table) is not None:
+        asked, computed = f"{table.looked_up} outputs of the teacher were asked for", f"{table.computed} computed"
+        full = "; the disk was full" if table.is_full else ""
+        print(f"{phase.name}: {asked}, {computed}, the others read from the view table; {run.table_found}{full}")
 
 
 def run(_arguments: Sequence[str], emitter: Emitter, protections: Protections) -> int:
