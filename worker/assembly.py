@@ -27,7 +27,7 @@ from worker.engine.optim import build_schedule
 from worker.engine.precision import Precision
 from worker.engine.random import derive
 from worker.engine.run import Recipe, Run
-from worker.engine.teacher import LiveTeacher, table_for
+from worker.engine.teacher import LiveTeacher, with_table
 
 Kind = Literal["teacher", "student", "control"]
 WEIGHTS = Path("weights")
@@ -179,19 +179,18 @@ def build_run(
     role = phase.name if taught else "student"
     train = dataset.train.to(device)
     source: LiveTeacher | None = None
-    if imitates and teacher is not None:
-        table = None
-        if table_limit:
-            table = table_for(
-                teacher,
-                train,
-                TABLE,
-                augmentation=budget.augmentation,
-                classes=len(dataset.classes),
-                precision=precision,
-                limit=table_limit,
-            )
-        source = LiveTeacher(teacher, precision=precision, table=table)
+    if imitates and teacher is not None and table_limit:
+        source = with_table(
+            teacher,
+            train,
+            TABLE,
+            augmentation=budget.augmentation,
+            classes=len(dataset.classes),
+            precision=precision,
+            limit=table_limit,
+        )
+    elif imitates and teacher is not None:
+        source = LiveTeacher(teacher, precision=precision)
     return Run(
         student=build(taught or spec.student, dataset, seed=derive(phase.seed, role), role=role, fine_tune=True).to(
             device

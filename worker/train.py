@@ -166,7 +166,7 @@ class Job:
 def _tell_of_the_table(phase: Phase, run: Run) -> None:
     """Into the job's log: what the teacher's view table saved."""
     if isinstance(run.teacher, LiveTeacher) and (table := run.teacher.table) is not None:
-        asked, computed = f"{table.looked_up} outputs of the teacher were asked for", f"{table.computed} computed"
+        asked, computed = f"{table.looked_up} outputs of the teacher were asked for", f"{table.written} computed"
         full = "; the disk was full" if table.is_full else ""
         print(f"{phase.name}: {asked}, {computed}, the others read from the view table; {run.table_found}{full}")
 

@@ -33,7 +33,7 @@ def distill(run: Run) -> Iterator[Event]:
         rows = run.views.of_epoch(seed=recipe.seed, epoch=run.epoch)
         read_at = time.perf_counter()
         while run.step < run.steps:
-            _step(run, rows[run.step * batch : (run.step + 1) * batch])
+            _step(run, rows[run.step * batch :])
             run.step += 1
             if run.step % recipe.log_every == 0 or run.step == run.steps:
                 metrics, images = run.window()  # the one place in an epoch that waits for the device
@@ -49,14 +49,15 @@ def distill(run: Run) -> Iterator[Event]:
 
 
 def _step(run: Run, rows: Tensor) -> None:
-    """One batch, as rows of ``run.views``: int64 [B] on the host."""
+    """One batch: the first of ``rows``, which are those of ``run.views`` to come in this epoch, int64 on the host."""
     recipe = run.recipe
+    rows, ahead = rows[: recipe.batch_size], rows[recipe.batch_size :]
     dropout = derive(recipe.seed, "step", run.epoch, run.step)  # it, too, is a function of the position
     seed_everything(dropout, run.device)
     for group in run.optimizer.param_groups:
         group["lr"] = recipe.optimizer["lr"] * recipe.schedule.factor(run.global_step / run.steps, recipe.epochs)
     samples, shown = run.views.samples(rows), run.views.show(rows)
-    batch = Batch(run.train.labels[samples], samples, run.epoch, recipe.seed, rows)
+    batch = Batch(run.train.labels[samples], samples, run.epoch, recipe.seed, rows, ahead)
     images = run.method.view(shown, batch)  # [B, C, H, W] in 0 to 1
     if images is not shown:  # mixed, so that these are no views any more
         images, batch = images.contiguous(memory_format=torch.channels_last), replace(batch, rows=None)
