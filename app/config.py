@@ -82,6 +82,9 @@ class Settings(BaseSettings):
         description="What a worker trains on: `auto` its GPUs, else its CPU; `cpu`; `cpu:2` so many processes of its "
         "CPU, as if they were GPUs.",
     )
+    tables_limit_bytes: int = Field(
+        default=32 * 2**30, ge=0, description="View tables kept of all projects together, and of one; 0 keeps none."
+    )
     queues: str = Field(default="default", description="Queues a worker serves, separated by commas.")
     worker_name: str = Field(
         default="", description="Set by `serve` so that it can end the leases of its own dead worker."

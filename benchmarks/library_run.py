@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from stillhouse.spec import JobSpec
-from worker.assembly import build_run, phases
+from worker.assembly import build_run
 from worker.bundle import write_bundle
 from worker.engine.data import store
 from worker.engine.data.split import split_dataset
@@ -19,6 +19,7 @@ from worker.engine.distill import distill
 from worker.engine.network import Network
 from worker.engine.precision import resolve
 from worker.engine.run import Run
+from worker.phases import phases
 from worker.sandbox import Protections
 
 

@@ -22,7 +22,7 @@ import torch
 
 from stillhouse.spec import JobSpec
 from tests.harness import TREE
-from worker.assembly import build_run, phases
+from worker.assembly import build_run
 from worker.cgroup import Unavailable, limited
 from worker.engine.data.split import split_dataset
 from worker.engine.data.store import TENSORS, Writer, load
@@ -30,6 +30,7 @@ from worker.engine.distill import distill
 from worker.engine.evaluate import evaluate
 from worker.engine.events import EpochFinished
 from worker.engine.precision import Precision
+from worker.phases import phases
 
 SIDE, CLASSES, PIECE = 64, 10, 1024
 SPEC: dict[str, Any] = {

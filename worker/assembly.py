@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from stillhouse.spec import JobSpec
 from stillhouse.spec.catalog import split_tag
 from stillhouse.spec.footprints import input_shape
-from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, Teacher, title, training_of
+from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, title, training_of
 from stillhouse.spec.networks import Network as NetworkSpec
-from stillhouse.spec.training import Training
 from worker.engine import recorded, weights
 from worker.engine.data import Dataset
 from worker.engine.ensemble import Ensemble
@@ -29,70 +26,16 @@ from worker.engine.precision import Precision
 from worker.engine.random import derive
 from worker.engine.recorded import RecordedTeacher
 from worker.engine.run import Recipe, Run
-from worker.engine.teacher import LiveTeacher
+from worker.engine.teacher import LiveTeacher, TeacherSource, with_table
 from worker.engine.team import Team
+from worker.phases import IMITATING, Phase, budget_of, phases, teachers_of
 
-Kind = Literal["teacher", "generation", "student", "control"]
 WEIGHTS = Path("weights")
 """In the child's folder: for each role with weights ROLE.safetensors (or ROLE.onnx) and ROLE.json, in the form of
 ``student.json``."""
+TABLE = Path("tables/view.table")
+"""In the child's folder, where the view table lies and is left; see ``worker.tables``."""
 _LOOKED_AT = 64
-_IMITATING: tuple[Kind, ...] = ("generation", "student")
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One training within a job."""
-
-    kind: Kind
-    seed: int
-    name: str
-    index: int = 0
-    """Which of several teachers; of a generation, which seed."""
-    taught_by: str | None = None
-    """The phase whose network teaches, where it is an earlier generation; else the spec's teachers do."""
-
-
-def phases(spec: JobSpec) -> list[Phase]:
-    """What is trained, in order: the teacher or each of several, then for each seed the student, its earlier
-    generations before it, and the control.
-    """
-    first = spec.training.seed
-    planned = [
-        Phase("teacher", first, name, index)
-        for index, (name, teacher) in enumerate(teachers_of(spec).items())
-        if training_of(teacher) is not None
-    ]
-    for index in range(spec.training.seeds):
-        before: str | None = None
-        for generation in range(1, spec.training.generations):
-            name = f"generation-{generation}-{index}"
-            planned.append(Phase("generation", first + index, name, index, taught_by=before))
-            before = name
-        planned.append(Phase("student", first + index, f"student-{index}", index, taught_by=before))
-        if spec.control and spec.teacher is not None:
-            planned.append(Phase("control", first + index, f"control-{index}", index))
-    return planned
-
-
-def teachers_of(spec: JobSpec) -> dict[str, Teacher]:
-    """The teachers by the names of their phases and files: ``teacher``, or ``teacher-0`` and on of a list."""
-    if not isinstance(spec.teacher, list):
-        return {"teacher": spec.teacher} if spec.teacher is not None else {}
-    return {f"teacher-{index}": teacher for index, teacher in enumerate(spec.teacher)}
-
-
-def budget_of(spec: JobSpec, phase: Phase) -> Training:
-    """What a phase is trained with."""
-    first = training_of(spec.teachers[phase.index]) if phase.kind == "teacher" else None
-    return first.over(spec.training) if first is not None else spec.training
-
-
-def batch_size_field(spec: JobSpec, phase: Phase) -> str:
-    """Where the spec says how large a phase's batches are."""
-    if phase.kind != "teacher":
-        return "training.batch_size"
-    return f"teacher{f'.{phase.index}' if isinstance(spec.teacher, list) else ''}.train.batch_size"
 
 
 def architecture_of(network: NetworkSpec) -> Description:
@@ -205,22 +148,38 @@ def build_run(
     device: torch.device,
     precision: Precision,
     team: Team | None = None,
+    table_limit: int = 0,
 ) -> Run:
-    """One training, ready to start. Student and control of a seed differ in their method, and in nothing else."""
-    source = (
-        teacher
-        if teacher is None or isinstance(teacher, RecordedTeacher)
-        else LiveTeacher(teacher, precision=precision)
-    )
+    """One training, ready to start. Student and control of a seed differ in their method, and in nothing else.
+
+    ``table_limit`` are the bytes that the view table of the spec's teacher may have; 0 is no table.
+    """
     taught = spec.teachers[phase.index] if phase.kind == "teacher" else None
     budget = budget_of(spec, phase)
     role = phase.name if taught else "student"
     seed = derive(phase.seed, role if phase.kind != "generation" else phase.name)
+    train = dataset.train.to(device)
+    source: TeacherSource | None = None
+    if phase.kind in IMITATING and isinstance(teacher, Network | Ensemble):
+        limit = table_limit if phase.taught_by is None else 0
+        source = LiveTeacher(teacher, precision=precision)
+        if limit:
+            source = with_table(
+                teacher,
+                train,
+                TABLE,
+                augmentation=budget.augmentation,
+                classes=len(dataset.classes),
+                precision=precision,
+                limit=limit,
+            )
+    elif phase.kind in IMITATING and isinstance(teacher, RecordedTeacher):
+        source = teacher
     return Run(
         student=build(taught or spec.student, dataset, seed=seed, role=role, fine_tune=True).to(device),
-        method=build_method(spec) if phase.kind in _IMITATING else METHODS["none"](),
-        teacher=source if phase.kind in _IMITATING else None,
-        train=dataset.train.to(device),
+        method=build_method(spec) if phase.kind in IMITATING else METHODS["none"](),
+        teacher=source,
+        train=train,
         validation=dataset.validation.to(device) if dataset.validation is not None else None,
         recipe=Recipe(
             epochs=budget.epochs,

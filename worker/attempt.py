@@ -19,7 +19,7 @@ from app.lifecycle.settle import end
 from app.storage import Storage
 from app.tables import Checkpoint, DataSet
 from stillhouse.spec.reasons import REASONS
-from worker import staging, weights
+from worker import staging, tables, weights
 from worker.cgroup import memory_limit
 from worker.engine import failpoint
 from worker.handover import PHASE, Handover, Untrustworthy, point
@@ -43,6 +43,7 @@ class Read:
     """The files of an uploaded data set; None of a built-in one."""
     checkpoints: dict[str, list[Checkpoint]]
     weights: dict[str, weights.Source]
+    table: tables.Kept | None
     spent: float
     """Seconds of all attempts so far."""
 
@@ -134,7 +135,12 @@ class Attempt:
         resumed_from, rejected = staging.stage_checkpoints(self.storage, read.checkpoints, self.scratch)
         for sentence in rejected:
             self._warn(sentence)
-        mine = {"checkpoint_seconds": self.settings.checkpoint_seconds, "devices": self.settings.devices}
+        tables.stage(read.table, self.scratch, self._warn)
+        mine = {
+            "checkpoint_seconds": self.settings.checkpoint_seconds,
+            "devices": self.settings.devices,
+            "table_limit_bytes": 0 if read.table is None else read.table.limit,
+        }
         staging.write_plan(self.scratch, {"spec": read.spec, "settled": read.plan, **mine})
         for folder in ("outbox", "bundle"):
             (self.scratch / folder).mkdir()
@@ -144,10 +150,8 @@ class Attempt:
             ending = self._run_child(watch, child, resumed_from=resumed_from)
             if ending.reason == "worker_lost" and (detail := memory.exceeded()):
                 ending = Ending("out_of_memory", detail, ending.exit)
+        tables.keep(read.table, self.scratch, self._warn)
         return self._with_result(ending)
-
-    def _warn(self, sentence: str) -> None:
-        self.reporter.event("job.warning", {"message": sentence})
 
     def _fetch(self, watch: Watch, wanted: staging.Fetched) -> Ending:
         """Have a child make what is wanted, where this worker does not have it yet."""
@@ -170,12 +174,15 @@ class Attempt:
         with self.database.transaction() as session:
             job = held(session, self.lease)
             uploaded = session.get(DataSet, job.spec["dataset"]["id"])
+            files = None if uploaded is None else uploaded.files
+            networks = weights.sources(session, job)
             return Read(
                 spec=job.spec,
                 plan=job.plan,
-                dataset=None if uploaded is None else uploaded.files,
+                dataset=files,
                 checkpoints=resumable(session, job.id),
-                weights=weights.sources(session, job),
+                weights=networks,
+                table=tables.kept(self.settings, job, files, networks),
                 spent=run_seconds(session, job),
             )
 
@@ -234,8 +241,11 @@ class Attempt:
                 drop(self.storage, self.reporter.checkpoint(stored, event))
                 failpoint.reach("checkpoint.recorded")
             except StorageError as error:
-                self.reporter.event("job.warning", {"message": f"this checkpoint could not be kept: {error}"})
+                self._warn(f"this checkpoint could not be kept: {error}")
         self.outbox.remove(name)
+
+    def _warn(self, message: str) -> None:
+        self.reporter.event("job.warning", {"message": message})
 
     def _publish(self) -> None:
         assert self.result is not None

@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 from stillhouse.spec import JobSpec
-from worker.assembly import budget_of, phases
 from worker.engine.data import Dataset
 from worker.engine.events import Progress
+from worker.phases import budget_of, phases
 
 
 class Tracker:

@@ -17,16 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.spec import REASONS, JobSpec
-from worker.assembly import (
-    Phase,
-    batch_size_field,
-    build_run,
-    phases,
-    ready_teachers,
-    recorded_teacher,
-    rehearse,
-    teacher_of,
-)
+from worker.assembly import build_run, ready_teachers, recorded_teacher, rehearse, teacher_of
 from worker.bundle import write_bundle
 from worker.child import EXIT_STOPPED, Emitter
 from worker.devices import hold, settle
@@ -40,6 +31,8 @@ from worker.engine.memory import first_line, out_of_memory
 from worker.engine.network import Network
 from worker.engine.precision import resolve
 from worker.engine.run import Run
+from worker.engine.teacher import LiveTeacher
+from worker.phases import Phase, batch_size_field, phases
 from worker.progress import Tracker
 from worker.ranks import Member, Mute, Ranks
 from worker.sandbox import Protections
@@ -68,6 +61,8 @@ class Job:
             warn=lambda message: self.emitter.emit("warning", message=message),
         )
         self.emitter.emit("plan", **self.settled)
+        # several ranks would empty one file under each other; their students are the same without it, bit by bit
+        self.table_limit = int(plan["table_limit_bytes"]) if self.settled["ranks"] == 1 else 0
         self.device = hold(self.settled, member.rank)
         self.precision = resolve(self.settled["precision"], self.device)
 
@@ -116,10 +111,12 @@ class Job:
                 device=self.device,
                 precision=self.precision,
                 team=self.team,
+                table_limit=self.table_limit,
             )
             for warning in run.warnings:
                 self.emitter.emit("warning", message=f"{phase.name}: {warning}")
             self._train(phase, run)
+            _tell_of_the_table(phase, run)
             run.student.body.load_state_dict(run.result_state())
             self.team.agree(run.student.body)
             trained[phase.name], networks[phase.name] = run, run.student
@@ -181,6 +178,14 @@ class Job:
         name = f"{phase.name}-{run.epoch:06d}-{run.step:08d}{'-complete' if complete else ''}.pt"
         checkpoint.save(OUTBOX / name, {"run": run.state_dict(), "complete": complete})
         self.emitter.emit("checkpoint", phase=phase.name, complete=complete, epoch=run.epoch, step=run.step, file=name)
+
+
+def _tell_of_the_table(phase: Phase, run: Run) -> None:
+    """Into the job's log: what the teacher's view table saved."""
+    if isinstance(run.teacher, LiveTeacher) and (table := run.teacher.table) is not None:
+        asked, computed = f"{table.looked_up} outputs of the teacher were asked for", f"{table.written} computed"
+        full = "; the disk was full" if table.is_full else ""
+        print(f"{phase.name}: {asked}, {computed}, the others read from the view table; {run.table_found}{full}")
 
 
 def run(arguments: Sequence[str], emitter: Emitter, protections: Protections) -> int:

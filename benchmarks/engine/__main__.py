@@ -27,7 +27,7 @@ from worker.engine.network import Network, Preprocessing, build_network
 from worker.engine.precision import Precision, native_bf16
 from worker.engine.run import Run
 from worker.engine.table import ViewTable
-from worker.engine.teacher import LiveTeacher, table_for
+from worker.engine.teacher import LiveTeacher, with_table
 
 MODES = ("fp32", "bf16", "fp32-table", "bf16-table", "compiled", "small")
 _SHAPE = Preprocessing((3, 32, 32), data.MEAN, data.STD)
@@ -109,8 +109,7 @@ def _in_turns(loops: dict[str, Iterator[float]], turns: int) -> dict[str, list[f
 def _source(teacher: Network, precision: Precision, table: Path | None, images: ImageSet) -> LiveTeacher:
     if table is None:
         return LiveTeacher(teacher, precision=precision)
-    made = table_for(teacher, images, table, augmentation="crop-flip", classes=data.CLASSES, precision=precision)
-    return LiveTeacher(teacher, precision=precision, table=made)
+    return with_table(teacher, images, table, augmentation="crop-flip", classes=data.CLASSES, precision=precision)
 
 
 def _fill(run: Run, source: LiveTeacher, table: ViewTable, *, epochs: int) -> None:
@@ -118,12 +117,12 @@ def _fill(run: Run, source: LiveTeacher, table: ViewTable, *, epochs: int) -> No
     began, asked = time.perf_counter(), 0
     for epoch in range(1, epochs + 1):
         for rows in torch.split(run.views.of_epoch(seed=0, epoch=epoch), 256):
-            source.logits(rows, run.views.show(rows))
+            source.look_up(rows)
             asked += len(rows)
     seconds = time.perf_counter() - began
-    each = seconds / max(table.computed, 1)
+    each = seconds / max(table.written, 1)
     print(
-        f"{run.recipe.precision.name} table: {table.computed} of {asked} rows computed in {seconds:.1f} s, "
+        f"{run.recipe.precision.name} table: {table.written} of {asked} rows computed in {seconds:.1f} s, "
         f"{each * 1000:.2f} ms a row; all {run.views.rows} would take {each * run.views.rows / 60:.0f} min"
     )
     check_rows(run)

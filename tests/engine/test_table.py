@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.engine.conftest import FP32, LAYERS, first, network, run, teacher
 from worker.engine.data import Dataset, ImageSet
@@ -25,7 +26,7 @@ from worker.engine.network import Network, Preprocessing, build_network
 from worker.engine.precision import Precision
 from worker.engine.run import Run
 from worker.engine.table import HEADER, Layout, ViewTable
-from worker.engine.teacher import BATCH, LiveTeacher, table_for
+from worker.engine.teacher import BATCH, LiveTeacher, with_table
 from worker.engine.views import Views
 
 BF16 = Precision("bf16", scales_gradients=False)
@@ -48,8 +49,7 @@ def source(
     knowing = teacher(digits, hidden=LAYERS[:3]).network
     if path is None:
         return LiveTeacher(knowing, precision=precision)
-    table = table_for(knowing, digits.train, path, augmentation=augmentation, classes=10, precision=precision)
-    return LiveTeacher(knowing, precision=precision, table=table)
+    return with_table(knowing, digits.train, path, augmentation=augmentation, classes=10, precision=precision)
 
 
 def table_of(source: LiveTeacher) -> ViewTable:
@@ -72,8 +72,8 @@ def test_cold_warm_and_absent_train_to_the_same_bits(
     absent, _ = trained(None)
     cold, filling = trained(tmp_path / "t")
     warm, filled = trained(tmp_path / "t")
-    assert table_of(filling).computed > 0
-    assert (table_of(filled).computed, table_of(filled).looked_up) == (0, 2 * len(digits.train))
+    assert table_of(filling).written > 0
+    assert (table_of(filled).written, table_of(filled).looked_up) == (0, 2 * len(digits.train))
     assert bits(absent) == bits(cold) == bits(warm)
     assert absent.history == cold.history == warm.history
     assert warm.table_found == "256 random rows of the view table were the same when computed again"
@@ -85,8 +85,23 @@ def test_half_a_table_of_another_order_trains_to_the_same_bits(digits: Dataset, 
     finish(run(digits, method=METHODS["dkd"](), taught_by=other, seed=8, epochs=3))
     shared = source(digits, tmp_path / "t", augmentation="crop")
     partly = finish(run(digits, method=METHODS["kd"](), taught_by=shared))
-    assert 0 < table_of(shared).computed < table_of(shared).looked_up
+    assert 0 < table_of(shared).written < table_of(shared).looked_up
     assert bits(partly) == bits(finish(run(digits, method=METHODS["kd"](), taught_by=source(digits, None))))
+
+
+def test_a_pass_is_filled_with_what_is_asked_for_next(digits: Dataset, tmp_path: Path) -> None:
+    taught_by, asked = source(digits, tmp_path / "t"), []
+    compute = taught_by.rows
+
+    def rows(images: Tensor) -> Tensor:
+        asked.append(len(images))
+        return compute(images)
+
+    taught_by.rows = rows  # type: ignore[method-assign]
+    finish(run(digits, method=METHODS["kd"](), taught_by=taught_by, epochs=1))
+    table = table_of(taught_by)
+    assert table.written == sum(asked) == len(digits.train)
+    assert asked[:-1] == [BATCH] * (len(digits.train) // BATCH)
 
 
 @pytest.mark.parametrize("precision", [FP32, BF16], ids=lambda precision: precision.name)
@@ -95,12 +110,11 @@ def test_a_row_depends_on_nothing_but_its_image(name: str, precision: Precision)
     """Not on its place in the batch, nor on its neighbours, nor on how many there are."""
     source = LiveTeacher(_normed(name), precision=precision)
     images = torch.rand(BATCH + 5, 3, 32, 32)
-    rows = torch.arange(len(images))
-    together = source.logits(rows, images)
+    together = source.rows(images)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1))
-    assert torch.equal(source.logits(rows, images[order]), together[order])
-    assert torch.equal(source.logits(rows[7:8], images[7:8]), together[7:8])
-    assert torch.equal(source.logits(rows[30:], images[30:]), together[30:])
+    assert torch.equal(source.rows(images[order]), together[order])
+    assert torch.equal(source.rows(images[7:8]), together[7:8])
+    assert torch.equal(source.rows(images[30:]), together[30:])
 
 
 @pytest.mark.parametrize(("name", "folded"), [("resnet8", 9), ("vgg8", 0), ("mobilenetv2", 53), ("wrn_16_1", 6)])
@@ -112,7 +126,7 @@ def test_the_quick_copy_answers_as_the_network_does(name: str, folded: int) -> N
         plain = net(images).logits
     scale = float(plain.abs().max())
     for precision, tolerance in ((FP32, 1e-5), (BF16, 5e-2)):
-        quick = LiveTeacher(net, precision=precision).logits(torch.arange(16), images).float()
+        quick = LiveTeacher(net, precision=precision).rows(images).float()
         assert float((quick - plain).abs().max()) < tolerance * scale
     assert net.fingerprint() == before
     assert fold(net.body) == folded
@@ -141,25 +155,16 @@ def test_features_and_mixtures_are_computed_live(digits: Dataset, tmp_path: Path
 def test_several_teachers_have_one_table(digits: Dataset, tmp_path: Path) -> None:
     both = Ensemble([(2.0, teacher(digits).network), (1.0, teacher(digits, hidden=LAYERS[:3]).network)])  # type: ignore[list-item]
     for computed in (len(digits.train), 0):
-        table = table_for(both, digits.train, tmp_path / "t", augmentation="none", classes=10, precision=FP32)
-        finish(
-            run(
-                digits,
-                method=METHODS["kd"](),
-                taught_by=LiveTeacher(both, precision=FP32, table=table),
-                augmentation="none",
-            )
-        )
-        assert table is not None
-        assert table.computed == computed
+        taught_by = with_table(both, digits.train, tmp_path / "t", augmentation="none", classes=10, precision=FP32)
+        finish(run(digits, method=METHODS["kd"](), taught_by=taught_by, augmentation="none"))
+        assert table_of(taught_by).written == computed
 
 
 def test_a_table_of_other_bits_is_emptied_before_it_is_used(digits: Dataset, tmp_path: Path) -> None:
     undisturbed = finish(run(digits, method=METHODS["kd"](), taught_by=source(digits, None)))
     wrong = source(digits, tmp_path / "t")
-    views = Views(digits.train, "crop")
-    every = torch.arange(views.rows)
-    right = wrong.logits(every, views.show(every))
+    every = torch.arange(Views(digits.train, "crop").rows)
+    right = wrong.look_up(every)
     table_of(wrong).write(every, torch.nextafter(right, right + 1))  # as a machine that rounds otherwise
     again = source(digits, tmp_path / "t")
     training = finish(run(digits, method=METHODS["kd"](), taught_by=again))
@@ -171,9 +176,8 @@ def test_a_table_of_other_bits_is_emptied_before_it_is_used(digits: Dataset, tmp
 @pytest.mark.parametrize("change", ["teacher", "images", "augmentation", "precision", "preprocessing"])
 def test_a_table_of_something_else_is_not_used(digits: Dataset, tmp_path: Path, change: str) -> None:
     net, split, augmentation, precision = network(5), digits.train, "crop", FP32
-    made = table_for(net, split, tmp_path / "t", augmentation=augmentation, classes=10, precision=precision)
-    assert made is not None
-    made.write(torch.arange(9), torch.ones(9, 10))
+    made = with_table(net, split, tmp_path / "t", augmentation=augmentation, classes=10, precision=precision)
+    table_of(made).write(torch.arange(9), torch.ones(9, 10))
     match change:
         case "teacher":
             net = network(6)
@@ -185,15 +189,14 @@ def test_a_table_of_something_else_is_not_used(digits: Dataset, tmp_path: Path, 
             precision = BF16
         case _:
             net = Network(net.body, Preprocessing((1, 8, 8), (0.1,), (0.4,)))
-    other = table_for(net, split, tmp_path / "t", augmentation=augmentation, classes=10, precision=precision)
-    assert other is not None
-    assert not other.there(torch.arange(9)).any()
+    other = with_table(net, split, tmp_path / "t", augmentation=augmentation, classes=10, precision=precision)
+    assert not table_of(other).there(torch.arange(9)).any()
 
 
 def test_a_table_over_the_limit_is_not_made(digits: Dataset, tmp_path: Path) -> None:
     net = network(5)
-    made = table_for(net, digits.train, tmp_path / "t", augmentation="crop", classes=10, precision=FP32, limit=1000)
-    assert made is None
+    made = with_table(net, digits.train, tmp_path / "t", augmentation="crop", classes=10, precision=FP32, limit=1000)
+    assert made.table is None
     assert not (tmp_path / "t").exists()
 
 
@@ -203,7 +206,7 @@ def filled(path: Path) -> ViewTable:
     return table
 
 
-def _logits(rows: torch.Tensor) -> torch.Tensor:
+def _logits(rows: Tensor) -> Tensor:
     return (rows[:, None] + torch.arange(7) / 8).bfloat16()
 
 
@@ -214,6 +217,9 @@ def test_what_is_written_is_there_for_the_next_and_nothing_else(tmp_path: Path) 
     logits, there = table.read(rows)
     assert there.tolist() == [True, True, False, True, False]
     assert torch.equal(logits[there], _logits(rows[there]))
+    for row in (0, 99, 100):  # a single one lies in the file as it is, at whatever place
+        assert table.there(torch.tensor([row])).tolist() == [row < 100]
+    assert not len(table.there(torch.arange(0)))
     assert (tmp_path / "t").stat().st_size == LAYOUT.bytes == HEADER + 500 * (2 * 7 + 8)
 
 

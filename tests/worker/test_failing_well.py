@@ -11,10 +11,11 @@ import torch
 
 from stillhouse.spec import REASONS, JobSpec
 from worker import train
-from worker.assembly import Phase, phases, rehearse
+from worker.assembly import rehearse
 from worker.engine.data.builtin import BUILTIN
 from worker.engine.data.split import split_dataset
 from worker.engine.errors import EngineError, OutOfMemory
+from worker.phases import Phase, phases
 
 TEACHER = {"architecture": "resnet8"}
 JOB = {"dataset": {"id": "digits"}, "student": {"architecture": "resnet8"}}

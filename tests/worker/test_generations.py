@@ -12,13 +12,14 @@ from app.jobs.estimate import _epochs
 from stillhouse.spec import JobSpec
 from stillhouse.spec.review import review
 from tests.worker.test_methods_in_jobs import CPU, FP32, POOLED, bundled, digits, job  # noqa: F401  # digits: a fixture
-from worker.assembly import build_run, phases, teacher_of
+from worker.assembly import build_run, teacher_of
 from worker.engine.data import Dataset
 from worker.engine.distill import distill
 from worker.engine.network import Network
 from worker.engine.run import Run
 from worker.engine.teacher import LiveTeacher
 from worker.handover import PHASE
+from worker.phases import phases
 from worker.progress import Tracker
 
 NAMES = ["teacher", "generation-1-0", "generation-2-0", "student-0", "control-0"]

@@ -24,7 +24,7 @@ from tests.engine.conftest import FP32, first
 from tests.harness import Service, eventually, service
 from tests.worker.fetching import fetched
 from worker import assembly, pretrained, staging
-from worker.assembly import build_run, phases, ready_teachers
+from worker.assembly import build_run, ready_teachers
 from worker.engine import weights
 from worker.engine.architectures import find, published
 from worker.engine.data import Dataset, RawDataset
@@ -32,6 +32,7 @@ from worker.engine.data.builtin import BUILTIN
 from worker.engine.data.split import split_dataset
 from worker.engine.errors import WeightsRefused
 from worker.engine.network import Preprocessing, build_network
+from worker.phases import phases
 from worker.weights import Source, stage_weights
 from worker.weights import published as published_files
 

@@ -16,7 +16,7 @@ from stillhouse.resources import Result
 from stillhouse.spec import JobSpec
 from stillhouse.spec.pointers import pointer
 from stillhouse.spec.review import review
-from worker.assembly import build_run, build_teacher, phases, rehearse
+from worker.assembly import build_run, build_teacher, rehearse
 from worker.bundle import write_bundle
 from worker.engine.data import Dataset, RawDataset
 from worker.engine.data.builtin import BUILTIN
@@ -29,6 +29,7 @@ from worker.engine.network import Network
 from worker.engine.precision import Precision
 from worker.engine.recorded import RecordedTeacher
 from worker.engine.run import Run
+from worker.phases import phases
 from worker.progress import Tracker
 from worker.sandbox import Protections
 

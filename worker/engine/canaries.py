@@ -47,8 +47,8 @@ def before_training(run: Run) -> None:
 
 def check_rows(run: Run) -> None:
     """Before a teacher's table is used, random rows of it are computed again; see ``LiveTeacher.check_table``."""
-    if isinstance(run.teacher, LiveTeacher) and run.teacher.table is not None:
-        run.table_found = run.teacher.check_table(run.views, seed=derive(run.recipe.seed, "guard", run.global_step))
+    if isinstance(run.teacher, LiveTeacher):
+        run.table_found = run.teacher.check_table(seed=derive(run.recipe.seed, "guard", run.global_step))
 
 
 def after_first_epoch(run: Run) -> None:

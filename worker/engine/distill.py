@@ -37,8 +37,8 @@ def distill(run: Run) -> Iterator[Event]:
         rows = run.views.of_epoch(seed=recipe.seed, epoch=run.epoch)
         read_at = time.perf_counter()
         while run.step < run.steps:
-            some = rows[run.step * batch : (run.step + 1) * batch]
-            _within_memory(run, partial(_step, run, some), some)
+            left = rows[run.step * batch :]
+            _within_memory(run, partial(_step, run, left), left[:batch])
             run.step += 1
             if run.step % recipe.log_every == 0 or run.step == run.steps:
                 metrics, images = run.window()  # the one place in an epoch that waits for the device
@@ -54,15 +54,16 @@ def distill(run: Run) -> Iterator[Event]:
 
 
 def _step(run: Run, rows: Tensor) -> None:
-    """One batch, as rows of ``run.views``: int64 [B] on the host."""
+    """One batch: the first of ``rows``, which are those of ``run.views`` to come in this epoch, int64 on the host."""
     recipe = run.recipe
+    rows, ahead = rows[: recipe.batch_size], rows[recipe.batch_size :]
     part = run.team.part(len(rows), relational=run.method.relational)
     dropout = derive(recipe.seed, "step", run.epoch, run.step)  # it, too, is a function of the position
     seed_everything(dropout + part.rows.start, run.device)
     for group in run.optimizer.param_groups:
         group["lr"] = recipe.optimizer["lr"] * recipe.schedule.factor(run.global_step / run.steps, recipe.epochs)
     samples, shown = run.views.samples(rows), run.views.show(rows)
-    whole = Batch(run.train.labels[samples], samples, run.epoch, recipe.seed, rows)
+    whole = Batch(run.train.labels[samples], samples, run.epoch, recipe.seed, rows, ahead)
     images = run.method.view(shown, whole)  # [B, C, H, W] in 0 to 1
     if images is not shown:  # mixed, so that these are no views any more
         images, whole = images.contiguous(memory_format=torch.channels_last), replace(whole, rows=None)

@@ -36,6 +36,8 @@ class Batch:
     seed: int
     rows: Tensor | None = None
     """Which of ``Views`` teacher and student see: int64 [B] on the host; None where they see something else."""
+    ahead: Tensor | None = None
+    """The rows of the epoch's steps to come."""
 
 
 @dataclass(frozen=True)

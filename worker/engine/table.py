@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class ViewTable:
     def __init__(self, path: Path, layout: Layout, about: Mapping[str, object]) -> None:
         self.layout = layout
         self.looked_up = 0
-        self.computed = 0
+        self.written = 0
         self.is_full = False
         """The disk is: what is there is used, nothing is added."""
         self._head = _head(layout, about)
@@ -73,27 +73,12 @@ class ViewTable:
         os.ftruncate(self._file, self.layout.bytes)
         os.pwrite(self._file, self._head, 0)
 
-    def look_up(self, rows: Tensor, images: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """The logits [B, classes] of ``rows`` (int64 [B] on the host), in the table's dtype, on the images' device.
-
-        Those that are not there are computed from ``images`` and kept.
-        """
-        found, there = self.read(rows)
-        found = found.to(images.device, non_blocking=True)
-        self.looked_up += len(rows)
-        if bool(there.all()):
-            return found
-        missing = (~there).nonzero().flatten()
-        computed = compute(images[missing.to(images.device)])
-        self.write(rows[missing], computed.cpu())
-        self.computed += len(missing)
-        return found.index_copy(0, missing.to(images.device), computed)
-
     def read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, classes], and which of them are there, bool [B]."""
         records = self._rows[rows]
         words, check = records[:, : self.layout.words], records[:, self.layout.words :]
-        there = check.contiguous().view(torch.int64).flatten() == self._check(words, rows)
+        aligned = check.clone(memory_format=torch.contiguous_format)  # a single row is contiguous where it lies
+        there = aligned.view(torch.int64).flatten() == self._check(words, rows)
         return words.contiguous().view(self.layout.dtype), there
 
     def write(self, rows: Tensor, logits: Tensor) -> None:
@@ -105,6 +90,7 @@ class ViewTable:
                 return
             try:
                 os.pwrite(self._file, record.tobytes(), HEADER + row * self.layout.stride)
+                self.written += 1
             except OSError as error:
                 if error.errno not in _FULL:
                     raise

@@ -20,8 +20,10 @@ from worker.engine.precision import Precision
 from worker.engine.table import Layout, ViewTable
 from worker.engine.views import Views
 
-BATCH = 32
+BATCH = 64
 """Images of one forward pass for rows, always. Another number gives other bits."""
+_AHEAD = 1024
+"""Rows to come that are looked through for more that are missing, so that a forward pass is full."""
 _GUARDED = 256
 """Rows of a table that are computed again before it is used."""
 
@@ -44,9 +46,11 @@ class LiveTeacher:
     not there.
     """
 
-    def __init__(self, network: Network | Ensemble, *, precision: Precision, table: ViewTable | None = None) -> None:
+    def __init__(self, network: Network | Ensemble, *, precision: Precision) -> None:
         self.network: Network | Ensemble = network.eval().requires_grad_(requires_grad=False)
-        self.table = table
+        self.table: ViewTable | None = None
+        self.views: Views | None = None
+        """Of the table."""
         self._precision = precision
         self._quick: Network | Ensemble | None = None
 
@@ -56,39 +60,59 @@ class LiveTeacher:
             with self._precision.autocast(images.device):
                 given: Outputs = self.network(images)
             return Outputs(given.logits.float(), given.features)
-        return Outputs(self.logits(batch.rows, images).float())
-
-    def logits(self, rows: Tensor, images: Tensor) -> Tensor:
-        """[B, classes] in the precision's dtype, of the views ``rows`` (int64 [B] on the host) that ``images`` show."""
-        return self._rows(images) if self.table is None else self.table.look_up(rows, images, self._rows)
+        if self.table is None:
+            return Outputs(self.rows(images).float())
+        return Outputs(self.look_up(batch.rows, batch.ahead).to(images.device, non_blocking=True).float())
 
     def fingerprint(self) -> str:
         return self.network.fingerprint()
 
-    def _rows(self, images: Tensor) -> Tensor:
-        """[B, classes] in the precision's dtype."""
+    def rows(self, images: Tensor) -> Tensor:
+        """[B, classes] in the precision's dtype, each a function of its image alone."""
         if self._quick is None:
             self._quick = frozen(self.network, self._precision)
         parts = []
         with torch.inference_mode(), self._precision.autocast(images.device):
             for part in torch.split(images, BATCH):
-                filling = part[-1:].expand(BATCH - len(part), -1, -1, -1)
-                full = torch.cat([part, filling]).contiguous(memory_format=torch.channels_last)
-                parts.append(self._quick(full).logits[: len(part)].to(self._precision.dtype))
+                full = part
+                if len(part) < BATCH:
+                    full = torch.cat([part, part[-1:].expand(BATCH - len(part), -1, -1, -1)])
+                given = self._quick(full.contiguous(memory_format=torch.channels_last))
+                parts.append(given.logits[: len(part)].to(self._precision.dtype))
         return torch.cat(parts)  # outside of inference mode, so that a loss may keep it
 
-    def check_table(self, views: Views, *, seed: int) -> str | None:
+    def look_up(self, rows: Tensor, ahead: Tensor | None = None) -> Tensor:
+        """[B, classes] on the host, of the table's ``rows`` (int64 [B]); those that are missing are computed and kept.
+
+        With them go the first missing ones of ``ahead``, which will be asked for next, until the last pass is full.
+        """
+        assert self.table is not None
+        assert self.views is not None
+        found, there = self.table.read(rows)
+        self.table.looked_up += len(rows)
+        missing = (~there).nonzero().flatten()
+        if not len(missing):
+            return found
+        wanted, room = rows[missing], -len(missing) % BATCH
+        if ahead is not None and room:
+            near = ahead[:_AHEAD]
+            wanted = torch.cat([wanted, near[~self.table.there(near)][:room]])
+        computed = self.rows(self.views.show(wanted)).cpu()
+        self.table.write(wanted, computed)
+        return found.index_copy(0, missing, computed[: len(missing)])
+
+    def check_table(self, *, seed: int) -> str | None:
         """Compute random rows of the table again; it is emptied unless they are the same, bit by bit. What was found.
 
         A table of another machine, whose arithmetic differs in the last bit, would change what a job trains to.
         """
-        if self.table is None:
+        if self.table is None or self.views is None:
             return None
-        rows = _some_of(self.table, views, seed=seed)
+        rows = _some_of(self.table, self.views, seed=seed)
         if not len(rows):
             return "the view table is empty"
         kept = self.table.read(rows)[0]
-        again = self._rows(views.show(rows)).cpu()
+        again = self.rows(self.views.show(rows)).cpu()
         if torch.equal(kept, again):
             return f"{len(rows)} random rows of the view table were the same when computed again"
         self.table.clear()
@@ -100,7 +124,7 @@ class LiveTeacher:
         )
 
 
-def table_for(
+def with_table(
     network: Network | Ensemble,
     split: ImageSet,
     path: Path,
@@ -109,14 +133,16 @@ def table_for(
     classes: int,
     precision: Precision,
     limit: int | None = None,
-) -> ViewTable | None:
-    """The table of this teacher on this split at ``path``, new or as it is there; None where it is over ``limit``.
+) -> LiveTeacher:
+    """A teacher with the table of its outputs for this split at ``path``, new or as it is there.
 
-    What is there is used only if it is of the same teacher, images, augmentation, precision and arithmetic.
+    What is there is used only if it is of the same teacher, images, augmentation, precision and arithmetic. A table
+    of more bytes than ``limit`` is not made.
     """
-    layout = Layout(Views(split, augmentation).rows, classes, precision.dtype)
+    teacher, views = LiveTeacher(network, precision=precision), Views(split, augmentation)
+    layout = Layout(views.rows, classes, precision.dtype)
     if limit is not None and layout.bytes > limit:
-        return None
+        return teacher
     members = network.members if isinstance(network, Ensemble) else [network]
     form = "\n".join(f"{member} {getattr(member, 'preprocessing', None)}" for member in members)
     device = split.labels.device
@@ -131,7 +157,8 @@ def table_for(
             torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability(),
         ],
     }
-    return ViewTable(path, layout, about)
+    teacher.table, teacher.views = ViewTable(path, layout, about), views
+    return teacher
 
 
 def _some_of(table: ViewTable, views: Views, *, seed: int) -> Tensor:
