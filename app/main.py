@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import openapi, problems
 from app.accounts import router as accounts
@@ -78,6 +79,8 @@ async def _upkeep(services: Services, stopping: asyncio.Event) -> None:
         try:
             await to_thread.run_sync(lambda: sweep(services.database, max_losses=settings.max_losses))
             await to_thread.run_sync(expire, services.database, settings.data_dir)
+        except SQLAlchemyError as error:
+            logger.warning("the upkeep failed; it tries again in %s s: %s", settings.upkeep_seconds, error)
         except Exception:
             logger.exception("the upkeep failed; it tries again in %s s", settings.upkeep_seconds)
         with suppress(TimeoutError):
