@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import openapi, problems
 from app.accounts import router as accounts
@@ -89,6 +90,8 @@ async def _upkeep(services: Services, stopping: asyncio.Event) -> None:
             if time.monotonic() >= collect_at:
                 collect_at = time.monotonic() + settings.garbage_seconds
                 await to_thread.run_sync(collect, services.database, services.storage)
+        except SQLAlchemyError as error:
+            logger.warning("the upkeep failed; it tries again in %s s: %s", settings.upkeep_seconds, error)
         except Exception:
             logger.exception("the upkeep failed; it tries again in %s s", settings.upkeep_seconds)
         with suppress(TimeoutError):

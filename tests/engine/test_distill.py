@@ -12,6 +12,7 @@ from torch import Tensor
 from tests.engine.conftest import FP32, network, run, teacher
 from worker.engine import canaries, checkpoint
 from worker.engine.data import Dataset, ImageSet
+from worker.engine.data.images import Origin
 from worker.engine.distill import distill
 from worker.engine.errors import CanaryFailed, NonFiniteLoss, TeacherMismatch
 from worker.engine.events import EpochFinished, Progress, StepFinished
@@ -162,7 +163,8 @@ def test_a_teacher_that_was_trained_on_blue_green_red_is_noticed(exchanged: bool
     labels = torch.arange(11).repeat(8)
     noise = torch.randint(-9, 10, (88, 3, 8, 8), generator=torch.Generator().manual_seed(1))
     seen = ImageSet((colours[labels][:, :, None, None] + noise).clamp(0, 255).to(torch.uint8), labels)
-    data = Dataset("made", tuple("abcdefghijk"), (0.5,) * 3, (0.25,) * 3, seen, None, seen)
+    origin = Origin(88, torch.arange(88), None, 88)
+    data = Dataset("made", tuple("abcdefghijk"), (0.5,) * 3, (0.25,) * 3, seen, None, seen, origin)
     shape = Preprocessing((3, 8, 8), data.mean, data.std)
     layers = [{"name": "globalpool"}, {"name": "linear", "features": None}]
     given, student = (build_network(architecture=layers, classes=11, preprocessing=shape, seed=s) for s in (1, 2))
