@@ -27,12 +27,14 @@ class _Call:
     layer: Layer | None = None
     """Which layer it is; None of a block, and of a residual's shortcut."""
     is_block: bool = False
+    is_transparent: bool = False
+    """Whether it gives what it takes, outside of training."""
 
 
 def feature_points(layers: Sequence[Layer], *, input_shape: Shape, classes: int) -> dict[str, dict[str, list[int]]]:
     """For each kind of point the default ones; and every other. ``layers`` are known to fit."""
     calls = list(_sequence(layers, input_shape, Tracer(classes), ""))
-    ends = {call.shape[1:]: call for call in calls if len(call.shape) == 3 and not isinstance(call.layer, Dropout)}
+    ends = {call.shape[1:]: call for call in calls if len(call.shape) == 3 and not call.is_transparent}
     stages = [call for call in ends.values() if max(call.shape[1:]) > 1] or list(ends.values())
     if any(call.is_block for call in stages):
         while not stages[0].is_block:
@@ -62,9 +64,12 @@ def _sequence(layers: Sequence[Layer], shape: Shape, tracer: Tracer, under: str)
                 yield _Call(f"{path}.shortcut.0", out, shape)
                 yield _Call(f"{path}.shortcut.1", out, out)
                 yield _Call(f"{path}.shortcut", out, shape, is_block=True)
+            else:
+                yield _Call(f"{path}.shortcut", out, shape, is_transparent=True)
         elif isinstance(layer, GlobalPool):
             yield _Call(f"{path}.0", (*out, 1, 1), shape)
             yield _Call(f"{path}.1", out, (*out, 1, 1))
         is_block = isinstance(layer, Residual | GlobalPool)
-        yield _Call(path, out, shape, layer=layer, is_block=is_block)
+        transparent = isinstance(layer, Dropout)
+        yield _Call(path, out, shape, layer=layer, is_block=is_block, is_transparent=transparent)
         shape = out

@@ -11,6 +11,7 @@ from stillhouse.spec.datasets import DATASETS, DatasetFacts
 from stillhouse.spec.footprints import LOGITS, ONNX, close, footprint
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.methods.fitness import examine
+from stillhouse.spec.methods.taps import missing
 from stillhouse.spec.networks import NamedTeacher, Network, training_of
 from stillhouse.spec.training import Cosine, MultiStep, Training
 
@@ -135,6 +136,10 @@ def _check_methods(spec: JobSpec, dataset: DatasetFacts, found: Review) -> None:
         for field_name, message in fitness.refusals:
             found.refuse(f"{pointer}/{field_name}", message)
         found.warnings += fitness.warnings
+        for field_name, message in missing(method, "student", found.student) + missing(
+            method, "teacher", found.teacher
+        ):
+            found.refuse(f"{pointer}/{field_name}", message)
         if method.reads_features and len(spec.teachers) > 1:
             message = f"{method.name} reads a teacher's features, and {len(spec.teachers)} teachers have none in common"
             found.refuse(f"{pointer}/name", f"{message}; name one teacher, or use a method on logits such as kd")

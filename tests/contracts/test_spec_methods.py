@@ -164,6 +164,35 @@ def test_points_that_the_catalog_does_not_know_are_shown_without_a_shape() -> No
     assert read_by(spec.imitations, "teacher", None) == {"(stages)": None}
 
 
+@pytest.mark.parametrize(
+    ("method", "pointer", "words"),
+    [
+        (
+            {"name": "at", "student_points": ["2", "9"]},
+            "/method/student_points",
+            "the student has no feature point '9'",
+        ),
+        ({"name": "at"}, "/method/name", "at reads a map at the end of a stage, and the teacher's layers have none"),
+        ([{"name": "kd"}, {"name": "fitnet"}], "/method/1/name", "the teacher's layers have none"),
+        ({"name": "at", "teacher_points": ["0"]}, None, ""),
+        ({"name": "rkd"}, None, ""),
+        ({"name": "ofa"}, None, ""),
+    ],
+)
+def test_points_that_a_list_of_layers_does_not_have_are_refused_at_once(
+    method: Any, pointer: str | None, words: str
+) -> None:
+    conv = [{"name": "conv", "channels": 4}, {"name": "relu"}, {"name": "globalpool"}, {"name": "linear"}]
+    networks = {"student": {"layers": conv}, "teacher": {"layers": [{"name": "flatten"}, {"name": "linear"}]}}
+    given = {"dataset": {"id": "digits"}, **networks, "method": method}
+    errors = review(JobSpec.model_validate(given)).errors
+    assert [error.pointer for error in errors][:1] == ([] if pointer is None else [pointer])
+    assert not errors or words in errors[0].message
+    swapped = {**given, "student": networks["teacher"], "method": {"name": "ofa", "weight_feature": 0.0}}
+    assert not review(JobSpec.model_validate(swapped)).errors
+    assert review(JobSpec.model_validate({**swapped, "method": {"name": "ofa"}})).errors
+
+
 def test_a_dry_run_says_so() -> None:
     found = review(job([{"name": "crd"}, {"name": "kd", "standardise": True}]))
     assert any("as many negatives" in warning for warning in found.warnings)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from stillhouse.spec.catalog import Footprint
+from stillhouse.spec.footprints import close
+from stillhouse.spec.layer_points import EVERY
 from stillhouse.spec.methods.base import Imitation
 
 Shapes = dict[str, list[int] | None]
@@ -23,6 +25,32 @@ def read_by(methods: Sequence[Imitation], role: Literal["student", "teacher"], f
         for place, kind in enumerate(kinds):
             for name in named if named and place == 0 else _defaults(points, kind):
                 found[name] = known.get(name)
+    return found
+
+
+def missing(
+    method: Imitation, role: Literal["student", "teacher"], footprint: Footprint | None
+) -> list[tuple[str, str]]:
+    """Points that ``method`` reads of a list of layers and that it does not have: (field, what is wrong with it).
+
+    Of a named architecture the worker alone knows every point.
+    """
+    points = footprint.points if footprint else {}
+    if EVERY not in points or getattr(method, "weight_feature", 1) == 0:
+        return []
+    field = f"{role}_points"
+    named: list[str] = getattr(method, field, None) or []
+    found = [
+        (field, f"the {role} has no feature point {name!r}{close(name, points[EVERY])}")
+        for name in named
+        if name not in points[EVERY]
+    ]
+    for place, kind in enumerate(method.student_kinds if role == "student" else method.teacher_kinds):
+        if not (named and place == 0) and not _defaults(points, kind):
+            what = "a map at the end of a stage" if kind != "embedding" else "the vector that goes into a classifier"
+            found.append(
+                ("name", f"{method.name} reads {what}, and the {role}'s layers have none; use a method on logits")
+            )
     return found
 
 
