@@ -12,7 +12,8 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from worker.phases import Phase, batch_size_field, phases
 from worker.progress import Tracker
 from worker.ranks import Member, Mute, Ranks
 from worker.sandbox import Protections
+from worker.together import groups, take_turns
 
 CHECKPOINTS, OUTBOX, BUNDLE = Path("checkpoints"), Path("outbox"), Path("bundle")
 
@@ -65,6 +67,7 @@ class Job:
         self.table_limit = int(plan["table_limit_bytes"]) if self.settled["ranks"] == 1 else 0
         self.device = hold(self.settled, member.rank)
         self.precision = resolve(self.settled["precision"], self.device)
+        self.together = self.device.type == "cuda"  # the cores of a CPU are busy with one
 
     def run(self) -> None:
         """Train every phase, compare, write the bundle; of several ranks, each trains and the first does the rest."""
@@ -98,32 +101,43 @@ class Job:
         """The runs by their phases, and every network, the given ones too."""
         ready = ready_teachers(self.spec, self.dataset)
         rehearse(self.spec, self.dataset, ready, self.recorded)
+        train, held_out = self.dataset.train.to(self.device), self.dataset.validation
+        self.placed = replace(
+            self.dataset, train=train, validation=None if held_out is None else held_out.to(self.device)
+        )
         trained: dict[str, Run] = {}
         networks = {name: network.to(self.device) for name, network in ready.items()}
         stages = {"teacher": "teacher", "generation": "training", "student": "training", "control": "control"}
-        for phase in phases(self.spec):
-            self.emitter.emit("stage", stage=stages[phase.kind])
-            run = build_run(
-                self.spec,
-                phase,
-                self.dataset,
-                teacher=teacher_of(self.spec, phase, networks, self.recorded),
-                device=self.device,
-                precision=self.precision,
-                team=self.team,
-                table_limit=self.table_limit,
-            )
-            for warning in run.warnings:
-                self.emitter.emit("warning", message=f"{phase.name}: {warning}")
-            self._train(phase, run)
-            _tell_of_the_table(phase, run)
-            run.student.body.load_state_dict(run.result_state())
-            self.team.agree(run.student.body)
-            trained[phase.name], networks[phase.name] = run, run.student
+        for group in groups(phases(self.spec), together=self.together):
+            self.emitter.emit("stage", stage=stages[group[0].kind])
+            runs = [(phase, self._build(phase, networks)) for phase in group]
+            take_turns([self._train(phase, run) for phase, run in runs], self.device)
+            if self.stop.is_set():
+                raise Stopped
+            for phase, run in runs:
+                _tell_of_the_table(phase, run)
+                run.student.body.load_state_dict(run.result_state())
+                self.team.agree(run.student.body)
+                trained[phase.name], networks[phase.name] = run, run.student
         return trained, networks
 
-    def _train(self, phase: Phase, run: Run) -> None:
-        """One phase, from its checkpoint if there is one, to its end."""
+    def _build(self, phase: Phase, networks: Mapping[str, Network]) -> Run:
+        run = build_run(
+            self.spec,
+            phase,
+            self.placed,
+            teacher=teacher_of(self.spec, phase, networks, self.recorded),
+            device=self.device,
+            precision=self.precision,
+            team=self.team,
+            table_limit=self.table_limit,
+        )
+        for warning in run.warnings:
+            self.emitter.emit("warning", message=f"{phase.name}: {warning}")
+        return run
+
+    def _train(self, phase: Phase, run: Run) -> Iterator[None]:
+        """One phase, from its checkpoint if there is one, to its end or to a stop; others may go on in between."""
         file = CHECKPOINTS / f"{phase.name}.pt"
         if file.exists():
             saved = checkpoint.load(file)
@@ -147,10 +161,11 @@ class Job:
                 self._epoch_finished(phase, event)
             if self.stop.is_set():
                 self._save(phase, run, complete=False)
-                raise Stopped
+                return
             if time.monotonic() - saved_at >= self.checkpoint_seconds:
                 self._save(phase, run, complete=False)
                 saved_at = time.monotonic()
+            yield
         self._save(phase, run, complete=True)
         self.tracker.finish(phase.name)
 

@@ -91,7 +91,7 @@ class Reads(TorchDispatchMode):
         super().__exit__(*error)
         self._patched.stop()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.name().removeprefix("aten::").partition(".")[0]
         masks = name in ("index", "index_put_", "_index_put_impl_") and any(
             place is not None and place.dtype in (torch.bool, torch.uint8) for place in args[1]

@@ -19,6 +19,7 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self.port = free_port()
         self.delay = 0.0
+        self.url = f"http://127.0.0.1:{self.port}"
         self.room: int | None = None
         """Bytes that may still go to the server before every connection is cut; None for any number."""
         self._to = port
