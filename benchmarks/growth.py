@@ -16,7 +16,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from worker.engine.augment import augment
 from worker.engine.data import ImageSet
 from worker.engine.distill import distill
 from worker.engine.events import EpochFinished
@@ -24,7 +23,6 @@ from worker.engine.methods import METHODS
 from worker.engine.network import Network, Preprocessing, build_network
 from worker.engine.optim import Constant
 from worker.engine.precision import resolve
-from worker.engine.random import permutation
 from worker.engine.run import Recipe, Run
 from worker.engine.teacher import LiveTeacher
 
@@ -80,10 +78,9 @@ def _second_epoch(run: Run) -> float:
 
 def _views(run: Run) -> float:
     """Seconds to make an epoch's views: all that a control that shared its student's batches would save."""
-    order = permutation(len(run.train), seed=0, epoch=2, device=run.device)
     began = time.perf_counter()
-    for samples in torch.split(order, run.recipe.batch_size):
-        augment(run.train.batch(samples), samples, name=run.recipe.augmentation, seed=0, epoch=2).float().div_(255)
+    for rows in torch.split(run.views.of_epoch(seed=0, epoch=2), run.recipe.batch_size):
+        run.views.show(rows)
     if run.device.type == "cuda":
         torch.cuda.synchronize(run.device)
     return time.perf_counter() - began

@@ -64,7 +64,8 @@ def train(folder: Path, *, together: bool, stop_after: int | None = None) -> Spo
     if not (folder / "dataset").exists():
         store.save(folder / "dataset", BUILTIN["digits"](None, folder))
     earlier = {"device": "cpu", "precision": "fp32", "ranks": 1, "threads": 1}
-    plan = {"spec": SPEC.model_dump(mode="json"), "settled": earlier, "checkpoint_seconds": 3600, "devices": "cpu"}
+    paced = {"checkpoint_seconds": 3600, "devices": "cpu", "table_limit_bytes": 0}
+    plan = {"spec": SPEC.model_dump(mode="json"), "settled": earlier, **paced}
     spoken, here = Spoken(stop_after), Path.cwd()
     os.chdir(folder)
     try:
