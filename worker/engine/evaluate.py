@@ -18,7 +18,8 @@ from worker.engine.data import ImageSet
 from worker.engine.ensemble import Ensemble
 from worker.engine.network import Network
 
-_BATCH = 512
+_BATCH, _BATCH_BYTES = 512, 16 * 2**20
+"""Images at a time, and fp32 bytes of them: 512 of 224x224 alone are 300 MB, and a network's maps a multiple."""
 _WARM_UP, _TIMED = 5, 30
 
 
@@ -43,7 +44,7 @@ def evaluate(network: Network | Ensemble, images: ImageSet) -> Evaluation:
     network.eval()
     answers = (
         network(batch.float().div_(255).contiguous(memory_format=torch.channels_last)).logits.float()
-        for batch in images.in_order(_BATCH)
+        for batch in images.in_order(max(1, min(_BATCH, _BATCH_BYTES // (4 * images.images[:1].numel()))))
     )
     found = judge(answers, images.labels)
     network.train(was_training)
