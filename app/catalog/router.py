@@ -62,8 +62,9 @@ def _datasets() -> list[CatalogEntry]:
                 "shape": list(entry.shape),
                 "train": entry.train,
                 "test": entry.test,
-                "mean": list(entry.mean),
-                "std": list(entry.std),
+                "validation": entry.validation,
+                "mean": None if entry.mean is None else list(entry.mean),
+                "std": None if entry.std is None else list(entry.std),
             },
         )
         for entry in DATASETS.values()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from stillhouse.spec import class_names as names
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetFacts:
@@ -37,41 +39,26 @@ class BuiltinDataset(DatasetFacts):
     """A data set that needs no upload."""
 
     title: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] | None = None
+    """Of each channel for pixels from 0 to 1, where published; else it is computed from the training split."""
+    std: tuple[float, ...] | None = None
     source: str
 
 
-_DIGITS = tuple(str(digit) for digit in range(10))
-_CLOTHES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
-_HIRAGANA = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
-_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_CIFAR100 = """
-    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
-    castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
-    elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
-    man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
-    pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
-    skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
-    tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
-"""
-
-DATASETS: dict[str, BuiltinDataset] = {
-    "digits": BuiltinDataset(
+_COHEN = "G. Cohen et al. (2017), through torchvision, which leaves the images transposed as they are published"
+_EMNIST = {
+    "byclass": ("digits and letters of both cases", names.ALPHANUMERIC, 697_932, 116_323),
+    "bymerge": ("digits and letters, cases that look alike merged", names.MERGED, 697_932, 116_323),
+    "balanced": ("digits and letters, as many of each, cases that look alike merged", names.MERGED, 112_800, 18_800),
+    "letters": ("letters, cases merged", names.LETTERS, 124_800, 20_800),
+    "digits": ("digits", names.DIGITS, 240_000, 40_000),
+    "mnist": ("digits, as many as in MNIST", names.DIGITS, 60_000, 10_000),
+}
+_LISTED = (
+    BuiltinDataset(
         name="digits",
         title="UCI handwritten digits, 8x8",
-        classes=_DIGITS,
+        classes=names.DIGITS,
         shape=(1, 8, 8),
         train=1797,
         test=None,
@@ -79,10 +66,10 @@ DATASETS: dict[str, BuiltinDataset] = {
         std=(0.3761,),
         source="E. Alpaydin, C. Kaynak, UCI optdigits (1998), as scikit-learn carries it",
     ),
-    "mnist": BuiltinDataset(
+    BuiltinDataset(
         name="mnist",
         title="MNIST handwritten digits, 28x28",
-        classes=_DIGITS,
+        classes=names.DIGITS,
         shape=(1, 28, 28),
         train=60_000,
         test=10_000,
@@ -90,43 +77,37 @@ DATASETS: dict[str, BuiltinDataset] = {
         std=(0.5,),
         source="Y. LeCun, C. Cortes, C. Burges, MNIST (1998), through torchvision",
     ),
-    "fashion-mnist": BuiltinDataset(
+    BuiltinDataset(
         name="fashion-mnist",
         title="Fashion-MNIST articles of clothing, 28x28",
-        classes=_CLOTHES,
+        classes=names.CLOTHES,
         shape=(1, 28, 28),
         train=60_000,
         test=10_000,
-        mean=(0.2860,),
-        std=(0.3530,),
         source="H. Xiao, K. Rasul, R. Vollgraf (2017), through torchvision",
     ),
-    "kmnist": BuiltinDataset(
+    BuiltinDataset(
         name="kmnist",
         title="Kuzushiji-MNIST cursive characters, 28x28",
-        classes=_HIRAGANA,
+        classes=names.HIRAGANA,
         shape=(1, 28, 28),
         train=60_000,
         test=10_000,
-        mean=(0.1918,),
-        std=(0.3483,),
         source="T. Clanuwat et al. (2018), through torchvision",
     ),
-    "cifar10": BuiltinDataset(
+    BuiltinDataset(
         name="cifar10",
         title="CIFAR-10 small photographs, 32x32",
-        classes=_CIFAR10,
+        classes=names.CIFAR10,
         shape=(3, 32, 32),
         train=50_000,
         test=10_000,
-        mean=(0.4914, 0.4822, 0.4465),
-        std=(0.2470, 0.2435, 0.2616),
         source="A. Krizhevsky (2009), through torchvision",
     ),
-    "cifar100": BuiltinDataset(
+    BuiltinDataset(
         name="cifar100",
         title="CIFAR-100 small photographs, 32x32",
-        classes=tuple(_CIFAR100.split()),
+        classes=names.CIFAR100,
         shape=(3, 32, 32),
         train=50_000,
         test=10_000,
@@ -134,15 +115,127 @@ DATASETS: dict[str, BuiltinDataset] = {
         std=(0.2673, 0.2564, 0.2762),
         source="A. Krizhevsky (2009), through torchvision",
     ),
-    "svhn": BuiltinDataset(
+    BuiltinDataset(
         name="svhn",
         title="SVHN cropped house numbers, 32x32",
-        classes=_DIGITS,
+        classes=names.DIGITS,
         shape=(3, 32, 32),
         train=73_257,
         test=26_032,
-        mean=(0.4377, 0.4438, 0.4728),
-        std=(0.1980, 0.2010, 0.1970),
         source="Y. Netzer et al. (2011), through torchvision",
     ),
+    BuiltinDataset(
+        name="usps",
+        title="USPS handwritten digits, 16x16",
+        classes=names.DIGITS,
+        shape=(1, 16, 16),
+        train=7_291,
+        test=2_007,
+        source="J. Hull (1994), through torchvision",
+    ),
+    BuiltinDataset(
+        name="semeion",
+        title="Semeion handwritten digits, 16x16",
+        classes=names.DIGITS,
+        shape=(1, 16, 16),
+        train=1_593,
+        test=None,
+        source="Semeion Research Center (1998), through torchvision",
+    ),
+    BuiltinDataset(
+        name="stl10",
+        title="STL-10 labelled photographs, 96x96",
+        classes=names.STL10,
+        shape=(3, 96, 96),
+        train=5_000,
+        test=8_000,
+        source="A. Coates, H. Lee, A. Ng (2011), through torchvision",
+    ),
+    BuiltinDataset(
+        name="eurosat",
+        title="EuroSAT satellite images, 64x64",
+        classes=names.EUROSAT,
+        shape=(3, 64, 64),
+        train=27_000,
+        test=None,
+        source="P. Helber et al. (2019), through torchvision",
+    ),
+    BuiltinDataset(
+        name="gtsrb",
+        title="GTSRB German traffic signs of varying sizes, kept at 48x48",
+        classes=names.TRAFFIC_SIGNS,
+        shape=(3, 48, 48),
+        train=26_640,
+        test=12_630,
+        source="J. Stallkamp et al. (2012), through torchvision",
+    ),
+    BuiltinDataset(
+        name="imagenette",
+        title="Imagenette, ten ImageNet classes: photographs of varying sizes, kept at 224x224",
+        classes=names.IMAGENETTE,
+        shape=(3, 224, 224),
+        train=9_469,
+        test=3_925,
+        source="J. Howard, fastai (2019), the 320 px edition, through torchvision",
+    ),
+    BuiltinDataset(
+        name="oxford-iiit-pet",
+        title="Oxford-IIIT pets: photographs of varying sizes, kept at 224x224",
+        classes=names.PETS,
+        shape=(3, 224, 224),
+        train=3_680,
+        test=3_669,
+        source="O. Parkhi et al. (2012), through torchvision",
+    ),
+    BuiltinDataset(
+        name="flowers102",
+        title="Oxford flowers: photographs of varying sizes, kept at 224x224",
+        classes=names.FLOWERS,
+        shape=(3, 224, 224),
+        train=1_020,
+        validation=1_020,
+        test=6_149,
+        source="M. Nilsback, A. Zisserman (2008), through torchvision",
+    ),
+    BuiltinDataset(
+        name="dtd",
+        title="Describable textures: photographs of varying sizes, kept at 224x224",
+        classes=names.TEXTURES,
+        shape=(3, 224, 224),
+        train=1_880,
+        validation=1_880,
+        test=1_880,
+        source="M. Cimpoi et al. (2014), the first of its ten partitions, through torchvision",
+    ),
+    BuiltinDataset(
+        name="food101",
+        title="Food-101: photographs of varying sizes, kept at 224x224",
+        classes=names.FOOD,
+        shape=(3, 224, 224),
+        train=75_750,
+        test=25_250,
+        source="L. Bossard, M. Guillaumin, L. Van Gool (2014), through torchvision",
+    ),
+    BuiltinDataset(
+        name="rendered-sst2",
+        title="Rendered SST-2, sentences as images, kept at 224x224",
+        classes=names.SENTIMENT,
+        shape=(3, 224, 224),
+        train=6_920,
+        validation=872,
+        test=1_821,
+        source="A. Radford et al. (2021), R. Socher et al. (2013), through torchvision",
+    ),
+)
+DATASETS: dict[str, BuiltinDataset] = {known.name: known for known in _LISTED} | {
+    f"emnist-{split}": BuiltinDataset(
+        name=f"emnist-{split}",
+        title=f"EMNIST handwritten {title}, 28x28",
+        classes=classes,
+        shape=(1, 28, 28),
+        train=train,
+        test=test,
+        source=_COHEN,
+    )
+    for split, (title, classes, train, test) in _EMNIST.items()
 }

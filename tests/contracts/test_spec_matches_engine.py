@@ -121,6 +121,9 @@ def test_built_in_data_sets_are_as_described() -> None:
     for name, known in SETS.items():
         assert (known.mean, known.std) == (DATASETS[name].mean, DATASETS[name].std)
         assert not known.classes or known.classes == DATASETS[name].classes
+        assert known.side is None or DATASETS[name].shape == (3, known.side, known.side)
+        published = {split for split in ("train", "validation", "test") if getattr(DATASETS[name], split) is not None}
+        assert set(known.splits) == published
     found = BUILTIN["digits"](None, FILE)
     promised = DATASETS["digits"]
     assert (found.classes, found.mean, found.std) == (promised.classes, promised.mean, promised.std)

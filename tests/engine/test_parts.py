@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,18 @@ def test_without_a_fraction_there_is_no_validation_split(raw: RawDataset) -> Non
 def test_a_fraction_that_empties_a_class_is_refused(raw: RawDataset, fraction: float) -> None:
     with pytest.raises(EmptySplit, match="class '0'"):
         split_dataset(raw, validation=fraction, seed=1)
+
+
+@pytest.mark.parametrize("validation", [0, 0.2])
+@pytest.mark.parametrize("brings_test", [False, True])
+def test_a_class_without_a_training_image_is_refused_whatever_is_drawn(
+    raw: RawDataset, *, validation: float, brings_test: bool
+) -> None:
+    some = raw.train.take((raw.train.labels != 4).nonzero().flatten())
+    lacking = replace(raw, train=some, test=raw.train if brings_test else None)
+    with pytest.raises(EmptySplit, match="1 of the 10 classes have no training image: 4") as caught:
+        split_dataset(lacking, validation=validation, seed=1)
+    assert caught.value.remedy
 
 
 def test_a_staged_data_set_reads_back(raw: RawDataset, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from worker.engine.data import ImageSet
 from worker.engine.ensemble import Ensemble
 from worker.engine.network import Network
 
-_BATCH, _VALUES = 512, 2**24
+_BATCH, _VALUES = 512, 2**22
+"""Images at a time, and numbers they have: 512 of 224x224 alone are 300 MB in fp32, and a network's maps a multiple."""
 _WARM_UP, _TIMED = 5, 30
 
 

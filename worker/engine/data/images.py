@@ -86,6 +86,7 @@ class RawDataset:
     name: str
     classes: tuple[str, ...]
     mean: tuple[float, ...]
+    """Empty, as is std, where they are yet to be computed: by storing the set."""
     std: tuple[float, ...]
     train: ImageSet
     test: ImageSet | None

@@ -19,8 +19,13 @@ def split_dataset(raw: RawDataset, *, validation: float, seed: int) -> Dataset:
 
     A set that brings a validation split is validated on that one, unless ``validation`` is 0.
 
-    Raises EmptySplit when a class would be left without a sample in a split.
+    Raises EmptySplit for a class without a training image, and when one would be left without any in a drawn split.
     """
+    counts = torch.bincount(raw.train.labels, minlength=len(raw.classes)).tolist()
+    empty = [name for name, count in zip(raw.classes, counts, strict=True) if not count]
+    if empty:
+        message = f"{len(empty)} of the {len(raw.classes)} classes have no training image: {', '.join(empty[:10])}."
+        raise EmptySplit(message, remedy="Give every class training images, or leave it out of the data set.")
     places, drawn_test = torch.arange(len(raw.train)), None
     test, held_out = raw.test, None
     if test is None:

@@ -124,7 +124,8 @@ def save(folder: Path, dataset: RawDataset) -> None:
                 for start in range(0, len(images), 1024):
                     piece = slice(start, start + 1024)
                     writer.add(split, images.images[piece].numpy(), images.labels[piece].tolist())
-        writer.close(name=dataset.name, classes=dataset.classes, moments=(dataset.mean, dataset.std))
+        moments = (dataset.mean, dataset.std) if dataset.mean else None
+        writer.close(name=dataset.name, classes=dataset.classes, moments=moments)
 
 
 def load(folder: Path) -> RawDataset:

@@ -1,4 +1,4 @@
-"""torchvision's small classification sets: from a folder that already holds them, or by download.
+"""torchvision's classification sets: from a folder that already holds them, or by download.
 
 What is given is copied first, so that a read-only folder will do; torchvision then checks digests and unpacks, or
 downloads what is missing.
@@ -7,18 +7,28 @@ downloads what is missing.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torchvision import datasets
 
 from worker.engine.data.images import ImageSet, RawDataset
+from worker.engine.data.mapping import mapped
+from worker.engine.data.store import Split
 
 _DIGITS = tuple("0123456789")
+_FLAG: Mapping[Split, Mapping[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
+_TWO: Mapping[Split, Mapping[str, Any]] = {"train": {"split": "train"}, "test": {"split": "test"}}
+_THREE: Mapping[Split, Mapping[str, Any]] = {**_TWO, "validation": {"split": "val"}}
+_WHOLE: Mapping[Split, Mapping[str, Any]] = {"train": {}}
+_PIECE = 64
+LARGE = 224
+"""Side at which photographs of varying sizes are kept."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +38,22 @@ class TorchvisionSet:
     name: str
     given: tuple[str, ...]
     """Files and folders that may lie in the folder of data sets, as torchvision lays them out."""
-    open: Callable[[str, bool], Any]
-    """(folder, whether train) to torchvision's data set."""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    kind: Callable[..., Any]
+    """torchvision's class."""
+    splits: Mapping[Split, Mapping[str, Any]]
+    """What torchvision calls each split that is published."""
     classes: tuple[str, ...] = ()
-    """Empty where the files name them."""
+    """Empty where the files, or torchvision, name them."""
+    mean: tuple[float, ...] | None = None
+    """As published; else it is computed from the training split."""
+    std: tuple[float, ...] | None = None
+    side: int | None = None
+    """Of pictures in files: the short side becomes this and the centre is cut out."""
+    first: int = 0
+    """The label of the first class."""
 
     def load(self, datasets_dir: Path | None, cache: Path) -> RawDataset:
-        """Both splits."""
+        """Every split."""
         for name in self.given if datasets_dir is not None else ():
             assert datasets_dir is not None
             source, target = datasets_dir / name, cache / name
@@ -45,12 +62,32 @@ class TorchvisionSet:
                 shutil.copytree(source, target, dirs_exist_ok=True)
             elif source.is_file():
                 shutil.copyfile(source, target)
-        train, test = (self.open(str(cache), first) for first in (True, False))
-        classes = self.classes or tuple(train.classes)
-        return RawDataset(self.name, classes, self.mean, self.std, _images(train), _images(test))
+        cache.mkdir(parents=True, exist_ok=True)
+        opened = {split: self.kind(str(cache), download=True, **how) for split, how in self.splits.items()}
+        named = getattr(opened["train"], "classes", ())
+        classes = self.classes or tuple(name if isinstance(name, str) else name[0] for name in named)
+        images = {split: self._images(found, len(classes)) for split, found in opened.items()}
+        train = images["train"]
+        return RawDataset(
+            self.name,
+            classes,
+            self.mean or (),
+            self.std or (),
+            train,
+            images.get("test"),
+            images.get("validation"),
+        )
+
+    def _images(self, split: Any, classes: int) -> ImageSet:
+        """Raises ValueError for labels that are none of the classes."""
+        found = _arrays(split) if self.side is None else _pictures(split, self.side)
+        labels = found.labels - self.first
+        if not len(labels) or int(labels.min()) < 0 or int(labels.max()) >= classes:
+            raise ValueError(f"the files of {self.name} hold labels that are none of its {classes} classes")
+        return ImageSet(found.images, labels)
 
 
-def _images(split: Any) -> ImageSet:
+def _arrays(split: Any) -> ImageSet:
     """[N, H, W] (MNIST), [N, H, W, C] (CIFAR) or [N, C, H, W] (SVHN) to uint8 [N, C, H, W]."""
     images = torch.as_tensor(np.asarray(split.data))
     if images.ndim == 3:
@@ -61,41 +98,79 @@ def _images(split: Any) -> ImageSet:
     return ImageSet(images.contiguous(), torch.as_tensor(np.asarray(labels)).long())
 
 
-def _opened(kind: Callable[..., Any]) -> Callable[[str, bool], Any]:
-    return lambda root, train: kind(root, train=train, download=True)
+def _pictures(split: Any, side: int) -> ImageSet:
+    """Images of files, in colour; some at a time in memory."""
+    labels: list[int] = []
+
+    def pieces() -> Iterator[Tensor]:
+        for start in range(0, len(split), _PIECE):
+            piece = []
+            for index in range(start, min(start + _PIECE, len(split))):
+                picture, label = split[index]
+                labels.append(int(label))
+                piece.append(_cut(picture, side))
+            yield torch.cat(piece)
+
+    images = mapped((len(split), 3, side, side), pieces())
+    return ImageSet(images, torch.tensor(labels))
 
 
-def _svhn(root: str, train: bool) -> Any:  # noqa: FBT001  # as torchvision names its splits elsewhere
-    return datasets.SVHN(root, split="train" if train else "test", download=True)
+def _cut(picture: Any, side: int) -> Tensor:
+    image = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).unsqueeze(0)
+    return ImageSet(image, torch.zeros(1, dtype=torch.int64)).resized(side).images
 
 
-SETS = {
-    known.name: known
-    for known in (
-        TorchvisionSet("mnist", ("MNIST/raw",), _opened(datasets.MNIST), (0.5,), (0.5,), _DIGITS),
-        TorchvisionSet("fashion-mnist", ("FashionMNIST/raw",), _opened(datasets.FashionMNIST), (0.2860,), (0.3530,)),
-        TorchvisionSet("kmnist", ("KMNIST/raw",), _opened(datasets.KMNIST), (0.1918,), (0.3483,)),
+_MNISTS = (
+    TorchvisionSet("mnist", ("MNIST/raw",), datasets.MNIST, _FLAG, _DIGITS, (0.5,), (0.5,)),
+    TorchvisionSet("fashion-mnist", ("FashionMNIST/raw",), datasets.FashionMNIST, _FLAG),
+    TorchvisionSet("kmnist", ("KMNIST/raw",), datasets.KMNIST, _FLAG),
+    *(
         TorchvisionSet(
-            "cifar10",
-            ("cifar-10-python.tar.gz", "cifar-10-batches-py"),
-            _opened(datasets.CIFAR10),
-            (0.4914, 0.4822, 0.4465),
-            (0.2470, 0.2435, 0.2616),
-        ),
-        TorchvisionSet(
-            "cifar100",
-            ("cifar-100-python.tar.gz", "cifar-100-python"),
-            _opened(datasets.CIFAR100),
-            (0.5071, 0.4865, 0.4409),
-            (0.2673, 0.2564, 0.2762),
-        ),
-        TorchvisionSet(
-            "svhn",
-            ("train_32x32.mat", "test_32x32.mat"),
-            _svhn,
-            (0.4377, 0.4438, 0.4728),
-            (0.1980, 0.2010, 0.1970),
-            _DIGITS,
-        ),
-    )
-}
+            f"emnist-{split}",
+            ("EMNIST/raw",),
+            datasets.EMNIST,
+            {"train": {"split": split, "train": True}, "test": {"split": split, "train": False}},
+            tuple(name for name in datasets.EMNIST.classes_split_dict[split] if name != "N/A"),
+            first=int(split == "letters"),  # counted from 1
+        )
+        for split in datasets.EMNIST.splits
+    ),
+)
+_ARRAYS = (
+    TorchvisionSet("cifar10", ("cifar-10-python.tar.gz", "cifar-10-batches-py"), datasets.CIFAR10, _FLAG),
+    TorchvisionSet(
+        "cifar100",
+        ("cifar-100-python.tar.gz", "cifar-100-python"),
+        datasets.CIFAR100,
+        _FLAG,
+        mean=(0.5071, 0.4865, 0.4409),
+        std=(0.2673, 0.2564, 0.2762),
+    ),
+    TorchvisionSet("svhn", ("train_32x32.mat", "test_32x32.mat"), datasets.SVHN, _TWO, _DIGITS),
+    TorchvisionSet("usps", ("usps.bz2", "usps.t.bz2"), datasets.USPS, _FLAG, _DIGITS),
+    TorchvisionSet("semeion", ("semeion.data",), datasets.SEMEION, _WHOLE, _DIGITS),
+    TorchvisionSet("stl10", ("stl10_binary.tar.gz", "stl10_binary"), datasets.STL10, _TWO),
+)
+_PICTURES = (
+    TorchvisionSet("eurosat", ("eurosat",), datasets.EuroSAT, _WHOLE, side=64),
+    TorchvisionSet("gtsrb", ("gtsrb",), datasets.GTSRB, _TWO, tuple(map(str, range(43))), side=48),
+    TorchvisionSet(
+        "imagenette",
+        ("imagenette2-320.tgz", "imagenette2-320"),
+        datasets.Imagenette,
+        {"train": {"split": "train", "size": "320px"}, "test": {"split": "val", "size": "320px"}},
+        side=LARGE,
+    ),
+    TorchvisionSet(
+        "oxford-iiit-pet",
+        ("oxford-iiit-pet",),
+        datasets.OxfordIIITPet,
+        {"train": {"split": "trainval"}, "test": {"split": "test"}},
+        side=LARGE,
+    ),
+    TorchvisionSet("flowers102", ("flowers-102",), datasets.Flowers102, _THREE, side=LARGE),
+    TorchvisionSet("dtd", ("dtd",), datasets.DTD, _THREE, side=LARGE),
+    TorchvisionSet("food101", ("food-101.tar.gz", "food-101"), datasets.Food101, _TWO, side=LARGE),
+    TorchvisionSet("rendered-sst2", ("rendered-sst2.tgz", "rendered-sst2"), datasets.RenderedSST2, _THREE, side=LARGE),
+)
+SETS = {known.name: known for known in (*_MNISTS, *_ARRAYS, *_PICTURES)}
