@@ -63,11 +63,12 @@ class Validation(Attempt):
     def _work(self) -> Ending:
         self.reporter.stage("staging")
         self.subject = insist(self._look, lost=lambda: self.beat.lost)
-        staging.stage_upload(self.storage, self.subject.parts, self.scratch / "upload")
         watch = self._watch(self.settings.validation_seconds)
         appraisal = self._stage_appraisal(watch, self.subject.measured_on)
         if isinstance(appraisal, Ending):
             return appraisal
+        # only now: a child that fetches has network, and is to see no file of a user's
+        staging.stage_upload(self.storage, self.subject.parts, self.scratch / "upload")
         memory = self.settings.validation_memory_bytes
         staging.write_plan(self.scratch, {**self.subject.plan, "memory_bytes": memory, "appraisal": appraisal})
         child = spawn("validate", folder=self.scratch, network=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -13,7 +15,9 @@ import torch
 from torch import Tensor
 
 from app.config import Settings
+from app.storage import open_storage
 from worker import appraise as appraising
+from worker import validation as validating
 from worker.appraise import appraise
 from worker.engine import weights
 from worker.engine.data import RawDataset, store
@@ -22,7 +26,7 @@ from worker.engine.data.split import split_dataset
 from worker.engine.evaluate import evaluate
 from worker.engine.network import Network, Preprocessing, build_network
 from worker.staging import Fetched
-from worker.validation import MeasuredOn, Validation
+from worker.validation import MeasuredOn, Subject, Validation
 from worker.watch import Ending, Watch
 
 OWN = Preprocessing((1, 8, 8), (0.3053,), (0.3761,))
@@ -190,7 +194,14 @@ class Offline(Validation):
 
     ending = Ending("download_failed", "the download failed")
 
+    def _look(self) -> Subject:
+        return Subject("models", "models/mdl_1", "uploads/upl_1", {}, MeasuredOn("mnist", None))
+
+    def _watch(self, allowed_seconds: float | None) -> Watch:
+        return Watch.__new__(Watch)
+
     def _fetch(self, watch: Watch, wanted: Fetched) -> Ending:
+        assert list(self.scratch.iterdir()) == []
         self.failed = self.ending
         return self.ending
 
@@ -207,3 +218,21 @@ def test_a_set_that_cannot_be_had_is_a_reason_in_the_report(tmp_path: Path) -> N
     assert validation._stage_appraisal(watch, None) is None
     validation.ending = Ending("drained")
     assert validation._stage_appraisal(watch, MeasuredOn("mnist", None)) is validation.ending
+
+
+def test_the_child_that_fetches_sees_no_file_of_a_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The upload is brought after it has ended, and then the validation goes on."""
+    (tmp_path / "scratch").mkdir()
+    validation = Offline.__new__(Offline)
+    validation.settings, validation.scratch = Settings(data_dir=tmp_path), tmp_path / "scratch"
+    validation.reporter = SimpleNamespace(stage=lambda _stage: None)  # type: ignore[assignment]
+    validation.beat = SimpleNamespace(lost=False)  # type: ignore[assignment]
+    validation.storage = open_storage((tmp_path / "files").as_uri())
+    validation.storage.put("uploads/upl_1", io.BytesIO(b"weights"))
+    validation.result = {}
+    monkeypatch.setattr(validating, "spawn", lambda *_, **__: None)
+    monkeypatch.setattr(Offline, "_run_child", lambda *_: Ending(None))
+    assert validation._work() == Ending(None)
+    assert (tmp_path / "scratch" / "upload").read_bytes() == b"weights"
+    asked = json.loads((tmp_path / "scratch" / "plan.json").read_text())["appraisal"]
+    assert asked == {"dataset": "mnist", "seconds": 900.0, "problem": "the download failed"}
