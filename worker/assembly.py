@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from worker.engine import weights
 from worker.engine.data import Dataset
 from worker.engine.ensemble import Ensemble
 from worker.engine.errors import WeightsRefused
+from worker.engine.evaluate import trial_step
 from worker.engine.method import Method
 from worker.engine.methods import METHODS
 from worker.engine.methods.combination import Combination
@@ -126,6 +127,12 @@ def _black_box(dataset: Dataset, role: str) -> Network:
     opened, kind = weights.open_black_box(WEIGHTS, role, classes=dataset.classes, samples=samples)
     print(f"the {role} is an ONNX file; its outputs on {len(samples)} training images are {kind}")
     return opened
+
+
+def trial(spec: JobSpec, dataset: Dataset) -> Callable[[], object] | None:
+    """What the precision ``auto`` is tried on; see ``trial_step``."""
+    student = build(spec.student, dataset, seed=0, role="student", fine_tune=True)
+    return trial_step(student, batch=spec.training.batch_size)
 
 
 def ready_teachers(spec: JobSpec, dataset: Dataset) -> dict[str, Network]:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from stillhouse.spec import JobSpec
-from worker.assembly import Phase, build_run, build_teacher, phases, ready_teachers, rehearse
+from worker.assembly import Phase, build_run, build_teacher, phases, ready_teachers, rehearse, trial
 from worker.bundle import write_bundle
 from worker.child import EXIT_STOPPED, Emitter
 from worker.engine import checkpoint
@@ -52,23 +52,25 @@ class Job:
         self.checkpoint_seconds = float(plan["checkpoint_seconds"])
         self.table_limit = int(plan["table_limit_bytes"])
         self.stop = threading.Event()
+        stored = store.load(Path("dataset")).resized(self.spec.dataset.input_size)
+        self.dataset = split_dataset(stored, validation=self.spec.dataset.validation, seed=self.spec.training.seed)
         self.settled = self._settle(plan["settled"])
         self.device = torch.device(self.settled["device"])
         self.precision = resolve(self.settled["precision"], self.device)
-        stored = store.load(Path("dataset")).resized(self.spec.dataset.input_size)
-        self.dataset = split_dataset(stored, validation=self.spec.dataset.validation, seed=self.spec.training.seed)
         self.tracker = Tracker(self.spec, self.dataset)
 
     def _settle(self, earlier: dict[str, Any] | None) -> dict[str, Any]:
         """Device, precision and threads: as the first attempt had them, because they decide the bits."""
         device = "cuda" if torch.cuda.is_available() and self.spec.resources.gpus > 0 else "cpu"
-        resolved = resolve(self.spec.training.precision, torch.device(device)).name
-        mine: dict[str, Any] = {"device": device, "precision": resolved, "threads": len(os.sched_getaffinity(0))}
-        settled = earlier or mine
-        if settled["device"] != device:
-            message = f"this job began on {settled['device']} and goes on on {device}; its bytes will differ"
+        asked = earlier["precision"] if earlier else self.spec.training.precision
+        on_cpu = asked == "auto" and device == "cpu"
+        resolved = resolve(asked, torch.device(device), step=trial(self.spec, self.dataset) if on_cpu else None).name
+        settled: dict[str, Any] = {"device": device, "precision": resolved, "threads": len(os.sched_getaffinity(0))}
+        if earlier and earlier["device"] != device:
+            message = f"this job began on {earlier['device']} and goes on on {device}; its bytes will differ"
             self.emitter.emit("warning", message=message)
-            settled = {**mine, "precision": settled["precision"]}
+        elif earlier:
+            settled = earlier
         torch.set_num_threads(settled["threads"])
         torch.use_deterministic_algorithms(mode=True, warn_only=True)
         # it fills every new tensor with NaN besides, hundreds a step; nothing here reads what was not written

@@ -92,7 +92,9 @@ class Training(SpecModel):
     schedule: Schedule = Field(default_factory=Constant)
     augmentation: Augmentation = "none"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        default="auto", description="auto is bf16 on GPUs that have it, else fp32; reported figures are fp32 always."
+        default="auto",
+        description="auto is bf16 on GPUs that have it and on CPUs that have it where it is faster, else fp32; "
+        "reported figures are fp32 always.",
     )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Every random number follows from it.")
     seeds: int = Field(

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from tests.engine.conftest import network
+from worker.engine import precision
 from worker.engine.augment import augment, count_views, draw_views
 from worker.engine.data import Dataset, ImageSet, RawDataset, store
 from worker.engine.data.builtin import BUILTIN
 from worker.engine.data.split import split_dataset
 from worker.engine.errors import ArchitectureError, EmptySplit, PrecisionUnavailable
-from worker.engine.evaluate import Evaluation, agreement, evaluate, measure
+from worker.engine.evaluate import Evaluation, agreement, evaluate, measure, trial_step
 from worker.engine.exports import EXPORTS
 from worker.engine.network import Preprocessing, build_network
 from worker.engine.optim import Constant, Cosine, MultiStep
@@ -228,3 +229,32 @@ def test_mnist_is_read_from_a_read_only_folder(tmp_path: Path) -> None:
     assert found.test is not None
     assert (found.train.images.shape, found.test.images.shape) == ((2500, 1, 28, 28), (2500, 1, 28, 28))
     assert torch.equal(found.train.images[0, 0].flatten(), torch.tensor(images[0]).to(torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("native", "seconds", "chosen"), [(True, 0.5, "bf16"), (True, 0.95, "fp32"), (False, 0.5, "fp32")]
+)
+def test_auto_is_bf16_on_a_cpu_that_has_it_and_is_clearly_faster(
+    monkeypatch: pytest.MonkeyPatch, *, native: bool, seconds: float, chosen: str
+) -> None:
+    now = [0.0]
+
+    def step() -> None:
+        now[0] += seconds if torch.is_autocast_enabled("cpu") else 1.0
+
+    monkeypatch.setattr(precision, "native_bf16", lambda: native)
+    monkeypatch.setattr("time.process_time", lambda: now[0])
+    assert resolve("auto", CPU, step=step).name == chosen
+    assert resolve("fp32", CPU, step=step).name == "fp32"
+
+
+def test_a_step_is_tried_only_where_it_has_something_to_do() -> None:
+    preprocessing = Preprocessing((3, 32, 32), (0.5,) * 3, (0.3,) * 3)
+    net = build_network(architecture="resnet8", classes=10, preprocessing=preprocessing, seed=1)
+    before = net.fingerprint()
+    assert trial_step(net, batch=4) is None
+    step = trial_step(net, batch=64)
+    assert step is not None
+    step()
+    assert all(parameter.grad is None for parameter in net.parameters())
+    assert net.fingerprint() != before  # its norms have seen the images: it is no network to train
