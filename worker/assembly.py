@@ -13,7 +13,7 @@ from stillhouse.spec.catalog import split_tag
 from stillhouse.spec.footprints import input_shape
 from stillhouse.spec.networks import LayeredStudent, LayeredTeacher, title, training_of
 from stillhouse.spec.networks import Network as NetworkSpec
-from worker.engine import recorded, weights
+from worker.engine import evaluate, recorded, weights
 from worker.engine.data import Dataset
 from worker.engine.ensemble import Ensemble
 from worker.engine.errors import WeightsRefused
@@ -88,6 +88,12 @@ def _black_box(dataset: Dataset, role: str) -> Network:
     opened, kind = weights.open_black_box(WEIGHTS, role, classes=dataset.classes, samples=samples)
     print(f"the {role} is an ONNX file; its outputs on {len(samples)} training images are {kind}")
     return opened
+
+
+def suits_bf16(spec: JobSpec, dataset: Dataset) -> bool:
+    """What the precision ``auto`` depends on where a CPU trains; see ``worker.engine.evaluate.suits_bf16``."""
+    student = build(spec.student, dataset, seed=0, role="student", fine_tune=True)
+    return evaluate.suits_bf16(student, batch=spec.training.batch_size)
 
 
 def ready_teachers(spec: JobSpec, dataset: Dataset) -> dict[str, Network]:

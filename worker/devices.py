@@ -21,7 +21,12 @@ def offered(devices: str) -> tuple[str, int]:
 
 
 def settle(
-    spec: JobSpec, *, devices: str, earlier: Mapping[str, Any] | None, warn: Callable[[str], None]
+    spec: JobSpec,
+    *,
+    devices: str,
+    earlier: Mapping[str, Any] | None,
+    suits_bf16: Callable[[], bool],
+    warn: Callable[[str], None],
 ) -> dict[str, Any]:
     """Device, precision, ranks and the threads of each: as the first attempt had them, where that can be had."""
     kind, count = offered(devices)
@@ -30,9 +35,11 @@ def settle(
         kind, count = "cpu", 1
     ranks = max(1, min(asked, count))
     cores = len(os.sched_getaffinity(0))
+    asked_precision = earlier["precision"] if earlier is not None else spec.training.precision
+    suits = asked_precision == "auto" and kind == "cpu" and suits_bf16()
     mine: dict[str, Any] = {
         "device": kind,
-        "precision": resolve(spec.training.precision, torch.device(kind)).name,
+        "precision": resolve(asked_precision, torch.device(kind), suits_bf16=suits).name,
         "ranks": ranks,
         "threads": max(1, cores // ranks) if kind == "cpu" else cores,
     }
@@ -45,7 +52,7 @@ def settle(
         return settled
     began = _say(settled["device"], settled["ranks"])
     warn(f"this job began on {began} and goes on on {_say(kind, ranks)}; its bytes will differ")
-    return {**mine, "precision": settled["precision"]}
+    return mine
 
 
 def hold(settled: Mapping[str, Any], rank: int) -> torch.device:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.spec import REASONS, JobSpec
-from worker.assembly import build_run, ready_teachers, recorded_teacher, rehearse, teacher_of
+from worker.assembly import build_run, ready_teachers, recorded_teacher, rehearse, suits_bf16, teacher_of
 from worker.bundle import write_bundle
 from worker.child import EXIT_STOPPED, Emitter
 from worker.devices import hold, settle
@@ -56,10 +56,14 @@ class Job:
         self.protections = protections
         self.checkpoint_seconds = float(plan["checkpoint_seconds"])
         self.stop = threading.Event()
+        stored = store.load(Path("dataset")).resized(self.spec.dataset.input_size)
+        self.dataset = split_dataset(stored, validation=self.spec.dataset.validation, seed=self.spec.training.seed)
+        self.tracker = Tracker(self.spec, self.dataset)
         self.settled = member.settled or settle(
             self.spec,
             devices=plan["devices"],
             earlier=plan["settled"],
+            suits_bf16=lambda: suits_bf16(self.spec, self.dataset),
             warn=lambda message: self.emitter.emit("warning", message=message),
         )
         self.emitter.emit("plan", **self.settled)
@@ -74,9 +78,6 @@ class Job:
         failpoint.reach("child.start")
         with Ranks(self.member, self.settled, self.device, self.emitter) as ranks:
             self.team = ranks.team
-            stored = store.load(Path("dataset")).resized(self.spec.dataset.input_size)
-            self.dataset = split_dataset(stored, validation=self.spec.dataset.validation, seed=self.spec.training.seed)
-            self.tracker = Tracker(self.spec, self.dataset)
             self.recorded = recorded_teacher(self.spec, self.dataset)
             trained, networks = self._train_all()
             self.team.leave()

@@ -92,7 +92,9 @@ class Training(SpecModel):
     schedule: Schedule = Field(default_factory=Constant)
     augmentation: Augmentation = "none"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        default="auto", description="auto is bf16 on GPUs that have it, else fp32; reported figures are fp32 always."
+        default="auto",
+        description="auto is bf16 on GPUs that have it, and on CPUs that have it for students of some size without "
+        "convolutions by channels; else fp32. Reported figures are fp32 always.",
     )
     sync_batchnorm: bool = Field(
         default=False, description="Of several GPUs: batch norm counts over all, not in each one's part of the batch."

@@ -23,6 +23,7 @@ TREE = Path(__file__).resolve().parent.parent.parent
         ("worker.__main__", ["torch", "fastapi", "obstore"]),
         ("worker.child", ["torch", "sqlalchemy", "celery"]),
         ("worker.train", ["sqlalchemy", "celery", "fastapi"]),
+        ("benchmarks.engine.__main__", ["app", "stillhouse", "pydantic", "sklearn", "onnx", "timm", "scipy"]),
         ("stillhouse", ["torch", "fastapi", "sqlalchemy", "celery", "typer", "app", "worker"]),
     ],
 )

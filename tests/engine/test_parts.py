@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from tests.engine.conftest import network
+from worker.engine import precision
 from worker.engine.augment import augment, count_views, draw_views
 from worker.engine.data import Dataset, ImageSet, RawDataset, store
 from worker.engine.data.builtin import BUILTIN
 from worker.engine.data.split import split_dataset
 from worker.engine.errors import ArchitectureError, EmptySplit, PrecisionUnavailable
-from worker.engine.evaluate import Evaluation, agreement, evaluate, measure
+from worker.engine.evaluate import Evaluation, agreement, evaluate, measure, suits_bf16
 from worker.engine.exports import EXPORTS
 from worker.engine.network import Preprocessing, build_network
 from worker.engine.optim import Constant, Cosine, MultiStep
@@ -241,3 +242,25 @@ def test_mnist_is_read_from_a_read_only_folder(tmp_path: Path) -> None:
     assert found.test is not None
     assert (found.train.images.shape, found.test.images.shape) == ((2500, 1, 28, 28), (2500, 1, 28, 28))
     assert torch.equal(found.train.images[0, 0].flatten(), torch.tensor(images[0]).to(torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("native", "suits", "chosen"), [(True, True, "bf16"), (True, False, "fp32"), (False, True, "fp32")]
+)
+def test_auto_is_bf16_on_a_cpu_that_has_it_for_a_student_it_suits(
+    monkeypatch: pytest.MonkeyPatch, *, native: bool, suits: bool, chosen: str
+) -> None:
+    monkeypatch.setattr(precision, "native_bf16", lambda: native)
+    assert resolve("auto", CPU, suits_bf16=suits).name == chosen
+    assert resolve("fp32", CPU, suits_bf16=suits).name == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "batch", "suited"), [("resnet8", 64, True), ("resnet8", 4, False), ("mobilenetv2", 64, False)]
+)
+def test_bf16_suits_what_has_something_to_do_without_convolutions_by_channels(
+    architecture: str, batch: int, *, suited: bool
+) -> None:
+    preprocessing = Preprocessing((3, 32, 32), (0.5,) * 3, (0.3,) * 3)
+    net = build_network(architecture=architecture, classes=10, preprocessing=preprocessing, seed=0)
+    assert suits_bf16(net, batch=batch) == suited

@@ -38,11 +38,15 @@ def native_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # noqa: SLF001  # no public name
 
 
-def resolve(name: str, device: torch.device) -> Precision:
-    """``auto`` is bf16 on GPUs that have it, else fp32. Raises PrecisionUnavailable."""
-    if name == "auto":
-        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        name = "bf16" if has_bf16 else "fp32"
+def resolve(name: str, device: torch.device, *, suits_bf16: bool = False) -> Precision:
+    """``auto`` is bf16 on GPUs that have it and, of a network that ``suits_bf16``, on CPUs that have it; else fp32.
+
+    Raises PrecisionUnavailable.
+    """
+    if name == "auto" and device.type == "cpu":
+        name = "bf16" if suits_bf16 and native_bf16() else "fp32"
+    elif name == "auto":
+        name = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if name == "fp16" and device.type == "cpu":
         remedy = "Use training.precision auto, fp32 or bf16."
         raise PrecisionUnavailable("fp16 needs a GPU, and this worker trains on its CPU.", remedy=remedy)
