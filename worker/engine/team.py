@@ -7,7 +7,8 @@ for each part. Every rank holds the same weights, optimizer and figures; what a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -167,14 +168,20 @@ def _gathered(values: Tensor, part: Part) -> Tensor:
 
 
 def _sum(values: Tensor) -> None:
-    try:
+    with _noticing_losses():
         dist.all_reduce(values)
-    except RuntimeError as error:
-        raise RankLost(f"another rank of this job is gone: {error}") from error
 
 
 def _broadcast(values: Tensor) -> None:
-    try:
+    with _noticing_losses():
         dist.broadcast(values, src=0)
-    except RuntimeError as error:
+
+
+@contextmanager
+def _noticing_losses() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # of gloo and NCCL, when a connection ends
         raise RankLost(f"another rank of this job is gone: {error}") from error
