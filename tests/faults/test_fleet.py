@@ -77,7 +77,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         "STILLHOUSE_DATABASE_URL": postgres.url(DATABASE),
         "STILLHOUSE_BROKER_URL": f"redis://127.0.0.1:{broker.port}/0",
         "STILLHOUSE_LEASE_SECONDS": str(LEASE_SECONDS),
-        "STILLHOUSE_CHECKPOINT_SECONDS": "1",
+        "STILLHOUSE_CHECKPOINT_SECONDS": "0.5",
     }
     with fleet(tmp_path_factory.mktemp("fleet"), **urls) as running:
         for _ in range(2):
