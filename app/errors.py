@@ -12,6 +12,7 @@ AppError
 ├── WrongProtocol   412 wrong_protocol: a version of tus that is not spoken here
 ├── Busy            423 busy: another request is writing
 ├── WrongChecksum   460 wrong_checksum
+├── TooMany         429 too_many_jobs
 └── StorageError    507 storage_error: no space, no right to write
 """
 
@@ -82,6 +83,10 @@ class Busy(AppError):
 
 class WrongChecksum(AppError):
     status, code, title = 460, "wrong_checksum", "Checksum mismatch"
+
+
+class TooMany(AppError):
+    status, code, title = 429, "too_many_jobs", "Too many jobs"
 
 
 class StorageError(AppError):

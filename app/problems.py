@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from app.errors import AppError
+from app.errors import AppError, StorageError
 from stillhouse.resources import FieldError, Problem
 from stillhouse.spec.pointers import pointer
 
@@ -23,6 +23,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(AppError)
     def app_error(request: Request, error: AppError) -> JSONResponse:
+        if isinstance(error, StorageError):
+            request.app.state.services.measures.store_errors.inc()
         return problem(request, error.status, error.code, error.title, str(error), error.errors, dict(error.headers))
 
     @app.exception_handler(RequestValidationError)

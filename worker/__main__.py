@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from celery.platforms import SecurityWarning
 
+from app import logs, tracing
 from app.config import Settings
 from app.db import Database
 from app.failing import CannotStart, mendable
@@ -20,6 +21,7 @@ from app.lifeline import die_with_parent
 from app.migrate import pending
 from app.queue import create_celery
 from app.storage import open_storage
+from worker.registration import Registration
 from worker.supervisor import Supervisor
 from worker.tasks import Slots, register, validate_uploads
 
@@ -31,21 +33,28 @@ def main() -> None:
     options = parser.parse_args()
     if options.lifeline is not None:
         die_with_parent(options.lifeline)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it would tell of each look at the migrations
     settings = Settings()
+    logs.configure("worker", form=settings.log_format, level=logging.INFO)
+    tracing.configure("worker")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     if pending(settings.database_url):
         raise CannotStart("the database is not migrated; run: stillhouse migrate")
     host = socket.gethostname()
     name = settings.worker_name or f"{host}-{os.getpid()}"
-    worker = Worker(name=name, host=host, devices=_devices(), queues=settings.queue_names)
+    worker = Worker(
+        name=name,
+        host=host,
+        devices=_devices(),
+        queues=settings.queue_names,
+        running_limit=settings.project_running_limit,
+    )
     shutil.rmtree(settings.data_dir / "scratch" / name, ignore_errors=True)  # what an earlier life of this worker left
     database, storage = Database(settings.database_url), open_storage(settings.storage_url)
     supervisor = Supervisor(settings, database, storage, worker)
     validator = Supervisor(settings, database, storage, replace(worker, kind="validation"))
     celery = create_celery(settings)
     register(celery, supervisor, Slots(1), validator=validator)
+    registration = Registration(settings, database, worker, fitness=supervisor.fitness, draining=supervisor.draining)
     validating = validate_uploads(validator)
     # celery warns of root because of pickle, which is off here; what needs no root runs in confined children
     warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -67,6 +76,7 @@ def main() -> None:
     finally:
         validator.draining.set()
         validating.join()  # it gives its validation back, as the task does its job
+        registration.close()
 
 
 def _devices() -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app import logs, tracing
 from app.config import Settings
 from app.db import Database
 from app.errors import StorageError
@@ -78,7 +79,12 @@ class Attempt:
 
     def run(self) -> None:
         """Stage, train, publish; whatever goes wrong becomes a reason on the row. Raises LeaseLost."""
-        with self.beat:
+        job_id, attempt = self.lease.job_id, self.lease.attempt
+        with (
+            logs.bound(job_id=job_id, attempt=attempt),
+            tracing.span("attempt", job_id=job_id, attempt=attempt),
+            self.beat,
+        ):
             try:
                 ending = self._work()
                 if ending.reason is None:

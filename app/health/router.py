@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from pathlib import Path
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -38,9 +40,13 @@ def healthz() -> Health:
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready: the parts say why."}})
 def readyz(given: ServicesDep, response: Response) -> Readiness:
-    """Ready to take jobs: the database answers and is migrated, and there is room on the disk."""
-    parts = {"database": _database(given), "disk": _disk(given)}
-    ready = all(state == "ok" for state in parts.values())
+    """Ready to take jobs: the database answers and is migrated, the store can be reached, the disk has room.
+
+    A broker that is down is told of and costs no readiness: jobs are taken, and free workers look for them.
+    """
+    needed = {"database": _database(given), "storage": _storage(given), "disk": _disk(given)}
+    ready = all(state == "ok" for state in needed.values())
+    parts = {**needed, "broker": given.doorbell.complaint() or "ok"}
     response.status_code = 200 if ready else 503
     return Readiness(ready=ready, parts=parts)
 
@@ -51,6 +57,22 @@ def _database(given: Services) -> str:
             session.execute(text("SELECT 1 FROM jobs LIMIT 1"))
     except SQLAlchemyError as error:
         return f"{type(error).__name__}; check STILLHOUSE_DATABASE_URL, and run: stillhouse migrate"
+    return "ok"
+
+
+def _storage(given: Services) -> str:
+    """Looks for a file that is never there: a store that can say so answers, and knows the credentials."""
+    folder = given.storage.local_path("readiness/probe")
+    if folder is not None:
+        root = folder.parent.parent
+        usable = root.is_dir() and os.access(root, os.W_OK)
+        return "ok" if usable else f"{root} cannot be written to; check STILLHOUSE_STORAGE_URL and its rights"
+    try:
+        given.storage.fetch("readiness/probe", Path(os.devnull))
+    except FileNotFoundError:
+        return "ok"
+    except Exception as error:  # noqa: BLE001  # whatever a store does, it is down
+        return f"{type(error).__name__}: {error}; check STILLHOUSE_STORAGE_URL and the AWS variables"
     return "ok"
 
 

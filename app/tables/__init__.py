@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.tables.accounts import ApiKey, Project
 from app.tables.assets import DataSet, Model, Upload, Validated
 from app.tables.base import Base
+from app.tables.fleet import Outcome, Worker
 from app.tables.jobs import (
     Artifact,
     Attempt,
@@ -33,7 +34,9 @@ __all__ = [
     "LogChunk",
     "MetricPoint",
     "Model",
+    "Outcome",
     "Project",
     "Upload",
     "Validated",
+    "Worker",
 ]
