@@ -13,6 +13,7 @@ AppError
 ├── Busy            423 busy: another request is writing
 ├── WrongChecksum   460 wrong_checksum
 ├── TooMany         429 too_many_jobs
+├── Unavailable     503 unavailable: the database does not answer
 └── StorageError    507 storage_error: no space, no right to write
 """
 
@@ -87,6 +88,11 @@ class WrongChecksum(AppError):
 
 class TooMany(AppError):
     status, code, title = 429, "too_many_jobs", "Too many jobs"
+
+
+class Unavailable(AppError):
+    status, code, title = 503, "unavailable", "Service unavailable"
+    headers: ClassVar = {"Retry-After": "2"}
 
 
 class StorageError(AppError):

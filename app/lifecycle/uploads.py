@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db import Database, now, on_commit
 from app.errors import StorageError, TooLarge
-from app.tables import DataSet, Model, Upload
+from app.tables import DataSet, Model, Project, Upload
 
 
 def path(data_dir: Path, upload_id: str) -> Path:
@@ -33,7 +33,11 @@ def create_file(file: Path) -> None:
 
 
 def check_quota(session: Session, project_id: str, more: int, *, limit: int) -> None:
-    """Raise TooLarge when ``more`` bytes would take a project over its quota."""
+    """Raise TooLarge when ``more`` bytes would take a project over its quota.
+
+    The project's row stays locked until the transaction ends, so that two requests cannot both take the last room.
+    """
+    session.execute(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True))
     used = sum(
         int(session.scalar(select(func.coalesce(func.sum(column), 0)).where(owner == project_id)) or 0)
         for column, owner in (

@@ -7,6 +7,7 @@ import os
 import time
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -118,7 +119,8 @@ def test_a_job_that_failed_keeps_its_checkpoints(client: TestClient, database: D
     assert exists(given.storage, key)
 
 
-def test_messages_that_nobody_takes_are_dropped_in_time(settings: Settings) -> None:
+def test_messages_that_nobody_takes_are_dropped_in_time(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
     bell = Doorbell(create_celery(settings))
     for queue in ("nobody", "default"):
         bell.ring(queue, "job_x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ from tests.app.test_fleet import report
 def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a child is protected by takes seconds to ask, and is asked in the command's own test."""
     monkeypatch.setattr(doctor, "_sandbox", lambda: doctor.Finding("sandbox", "ok", ""))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, migrated: Path) -> Settings:
+    shutil.copy(migrated, tmp_path / "stillhouse.db")
+    return Settings(data_dir=tmp_path, upkeep_seconds=3600)
 
 
 def examine(settings: Settings, capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, str]]:

@@ -142,7 +142,7 @@ def test_what_is_down_is_named(client: TestClient, settings: Settings, monkeypat
     assert "check STILLHOUSE_STORAGE_URL" in down.json()["parts"]["storage"]
 
 
-def test_a_folder_broker_that_is_gone_is_said(settings: Settings) -> None:
+def test_a_broker_that_is_gone_is_said(settings: Settings) -> None:
     assert Doorbell(create_celery(settings)).complaint() is None
     away = settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})
     assert "check STILLHOUSE_BROKER_URL" in str(Doorbell(create_celery(away)).complaint())

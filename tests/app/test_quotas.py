@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +112,18 @@ def test_two_claims_at_one_moment_do_not_pass_the_limit_together(
 
 def _blind(_statement: object) -> object:
     return select(Job.id).where(Job.status == "queued").limit(1)
+
+
+def test_of_claims_at_one_moment_as_many_win_as_may_run(client: TestClient, database: Database) -> None:
+    for allowed in (1, 2):
+        for _ in range(5):
+            submit(client)
+        limit(database, "default", running_limit=allowed)
+        with ThreadPoolExecutor(5) as pool:
+            leases = [lease for lease in pool.map(lambda _: take(database), range(5)) if lease is not None]
+        assert 1 <= len(leases) <= allowed
+        for lease in leases:
+            ended(database, lease, "bad_dataset")
 
 
 def test_more_than_may_wait_are_refused_with_a_remedy(client: TestClient, database: Database) -> None:
