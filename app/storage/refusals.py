@@ -22,13 +22,14 @@ _KNOWN = (
         "the credentials do not allow it",
         "allow GetObject, PutObject, DeleteObject, ListBucket and AbortMultipartUpload on the bucket",
     ),
-    ("metadata", "no credentials were found", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    # without keys they are asked of the machine or the container, at addresses of AWS' own
+    ("/latest/api/token", "no credentials were found", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+    ("//169.254.1", "no credentials were found", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
     (
         "invalid peer certificate",
         "its certificate is not trusted",
         "install its authority's certificate here",
     ),
-    ("BadScheme", "its address is no http or https one", "mend AWS_ENDPOINT_URL"),
 )
 _FORBIDDEN = re.compile(r"\b403\b|Forbidden")
 
@@ -40,7 +41,11 @@ def explain(what: str, said: str) -> StorageError:
             return StorageError(f"{what}: {meaning}; {remedy}")
     if _FORBIDDEN.search(said):
         return StorageError(f"{what}: the store refuses the credentials; check AWS_ACCESS_KEY_ID and its rights")
-    cause = " ".join(said.partition("Debug source")[0].split())[:300]
     return StorageAway(
-        f"{what}: the store does not answer; look whether it runs and whether AWS_ENDPOINT_URL is right ({cause})"
+        f"{what}: the store does not answer; look whether it runs and whether AWS_ENDPOINT_URL is right ({brief(said)})"
     )
+
+
+def brief(said: str) -> str:
+    """The library's words without what it adds for its authors."""
+    return " ".join(said.partition("Debug source")[0].split())[:300]

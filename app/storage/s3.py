@@ -19,7 +19,7 @@ from obstore.store import S3Store
 
 from app.errors import StorageError
 from app.storage.base import BINARY, CHUNK, Found, Measure, Storage, Stored, checked
-from app.storage.refusals import explain
+from app.storage.refusals import brief, explain
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
@@ -32,6 +32,7 @@ _LINK_FOR = timedelta(minutes=10)
 _CHECK_AGAIN_SECONDS = 5.0
 
 _HASTY: RetryConfig = {"max_retries": 0}
+_ADDRESS = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*)?")
 
@@ -45,7 +46,8 @@ class S3Storage(Storage):
         if not _BUCKET.fullmatch(bucket) or not _PREFIX.fullmatch(prefix):
             raise StorageError(f"STILLHOUSE_STORAGE_URL must be s3://BUCKET/PREFIX, not 's3://{bucket}/{prefix}'")
         self.place = f"s3://{bucket}" + (f"/{prefix}" if prefix else "")
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        endpoint = _address("AWS_ENDPOINT_URL_S3") or _address("AWS_ENDPOINT_URL")
+        _check_address("STILLHOUSE_STORAGE_PUBLIC_ENDPOINT", public_endpoint)
 
         def opened(retry: RetryConfig, stall_seconds: float, *, seen_at: str = "") -> S3Store:
             config: S3Config = {"aws_endpoint_url_s3": seen_at} if seen_at else {}
@@ -62,7 +64,9 @@ class S3Storage(Storage):
             self._hasty = opened(_HASTY, 3)
             self._public = opened(_HASTY, 3, seen_at=public_endpoint) if public_endpoint else self._store
         except (BaseError, ValueError) as error:
-            raise StorageError(f"{self.place} cannot be opened: {error}; check the AWS_* variables") from error
+            raise StorageError(
+                f"{self.place} cannot be opened: {brief(str(error))}; check the AWS_* variables"
+            ) from error
         self._checked: tuple[float, StorageError | None] = (float("-inf"), None)
 
     def put(self, key: str, source: BinaryIO, *, media_type: str = BINARY) -> Stored:
@@ -155,6 +159,17 @@ class S3Storage(Storage):
             raise explain(f"cannot {verb} {self.place}/{key}", str(error)) from error
         except BaseError as error:
             raise explain(f"cannot {verb} {self.place}/{key}", str(error)) from error
+
+
+def _address(variable: str) -> str:
+    return _check_address(variable, os.environ.get(variable, ""))
+
+
+def _check_address(variable: str, given: str) -> str:
+    """The library would end the process over an address that is none. Raises StorageError."""
+    if given and not _ADDRESS.fullmatch(given):
+        raise StorageError(f"{variable} must be an address like https://s3.example.com:9000, not {given!r}")
+    return given
 
 
 def _patient(seconds: float) -> RetryConfig:

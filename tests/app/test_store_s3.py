@@ -188,6 +188,23 @@ def test_an_address_must_be_one(url: str) -> None:
         open_storage(url)
 
 
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:9000", "ftp://store", "http://", "http://a b"])
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "STILLHOUSE_STORAGE_PUBLIC_ENDPOINT"])
+def test_an_endpoint_must_be_one(monkeypatch: pytest.MonkeyPatch, variable: str, address: str) -> None:
+    monkeypatch.setenv(variable, address)
+    with pytest.raises(StorageError, match=f"{variable} must be an address like https://"):
+        open_storage("s3://bucket", public_endpoint=os.environ.get("STILLHOUSE_STORAGE_PUBLIC_ENDPOINT", ""))
+
+
+def test_without_credentials_it_is_said_which_to_set(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are then looked for where AWS' machines find them, here at an address that nobody answers at."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(StorageError, match="no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET"):
+        open_storage(place).check()
+
+
 def test_a_store_that_is_not_there_is_said_soon(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     storage = open_storage(place)
