@@ -226,7 +226,7 @@ def test_a_store_that_hangs_is_given_up(place: str, monkeypatch: pytest.MonkeyPa
 
 def test_a_store_that_cuts_an_upload_shows_no_part_of_it(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cutting = Proxy(shared().port)
-    cutting.cut_after = 20 * 2**20
+    cutting.room = 20 * 2**20
     monkeypatch.setenv("AWS_ENDPOINT_URL", cutting.url)
     with pytest.raises(StorageAway):
         open_storage(place, patience_seconds=0.5).put("jobs/job_1/large.bin", io.BytesIO(bytes(LARGE)))

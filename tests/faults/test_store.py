@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from tests.engine.archives import folder, zipped
 from tests.faults import disturbance
 from tests.faults.invariants import check
 from tests.harness import Service, eventually, service
+from tests.servers.proxy import Proxy
 from tests.servers.seaweedfs import BUCKET, KEYS, SeaweedFS
 
 SPEC = {
@@ -36,8 +41,20 @@ def store() -> Iterator[SeaweedFS]:
 
 
 @pytest.fixture(scope="module")
-def running(store: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    settings = {**store.settings("service"), "STILLHOUSE_STORAGE_PATIENCE_SECONDS": "0.5"}
+def line(store: SeaweedFS) -> Iterator[Proxy]:
+    """Between the service and the store."""
+    between = Proxy(store.port)
+    yield between
+    between.close()
+
+
+@pytest.fixture(scope="module")
+def running(store: SeaweedFS, line: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    settings = {
+        **store.settings("service", endpoint=line.url),
+        "STILLHOUSE_STORAGE_PUBLIC_ENDPOINT": store.endpoint,
+        "STILLHOUSE_STORAGE_PATIENCE_SECONDS": "0.5",
+    }
     with service(tmp_path_factory.mktemp("store") / "data", **settings) as started:
         yield started
 
@@ -107,6 +124,43 @@ def check_redirect(running: Service, client: Client, store: SeaweedFS, job_id: s
     assert same.status_code == 304
     signature = httpx.URL(answer.headers["Location"]).params["X-Amz-Signature"]
     assert signature not in running.log.read_text()
+
+
+def test_an_upload_goes_on_after_the_line_was_cut_and_the_store_was_killed(
+    running: Service, client: Client, store: SeaweedFS, line: Proxy, bucket: S3Store, tmp_path: Path
+) -> None:
+    data = os.urandom(40 * 2**20)
+    (tmp_path / "x.bin").write_bytes(data)
+    killed = threading.Event()
+
+    def disturb(arrived: int, _total: int) -> None:
+        if arrived == 8 * 2**20:
+            line.room = 3 * 2**20  # in the middle of the next part
+            threading.Timer(1.5, lambda: setattr(line, "room", None)).start()
+        elif arrived == 24 * 2**20:
+            store.kill()
+            killed.set()
+
+    with ThreadPoolExecutor() as pool:
+        sending = pool.submit(client.upload, tmp_path / "x.bin", on_progress=disturb)
+        assert killed.wait(120)
+        time.sleep(1)
+        store.start()
+        upload = sending.result()
+    assert b"".join(bytes(obstore.get(bucket, name).bytes()) for name in sorted(names(bucket))) == data
+    client.drop_upload(upload)
+    assert names(bucket) == set()
+
+
+@pytest.mark.slow
+def test_a_slow_store_slows_a_job_and_nothing_else(running: Service, client: Client, line: Proxy) -> None:
+    line.delay = 0.05
+    try:
+        job = client.wait(client.submit({**SMALL, "dataset": {"id": "digits"}, "student": SPEC["student"]}).id)
+    finally:
+        line.delay = 0.0
+    assert (job.status, job.attempt, check(running, job.id)) == ("succeeded", 1, [])
+    client.delete(job.id)
 
 
 @pytest.fixture(scope="module")

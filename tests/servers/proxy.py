@@ -14,10 +14,9 @@ class Proxy:
 
     def __init__(self, port: int) -> None:
         self.delay = 0.0
-        self.cut_after: int | None = None
-        """Bytes towards the server after which every connection is cut; None for never."""
+        self.room: int | None = None
+        """Bytes that may still go to the server before every connection is cut; None for any number."""
         self._target = port
-        self._passed = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
@@ -33,7 +32,11 @@ class Proxy:
                 inside, _ = self._listener.accept()
             except OSError:
                 return
-            outside = socket.create_connection(("127.0.0.1", self._target))
+            try:
+                outside = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:  # the server is down, and so is what stands before it
+                inside.close()
+                continue
             for source, sink, upwards in ((inside, outside, True), (outside, inside, False)):
                 threading.Thread(target=self._pump, args=(source, sink, upwards), daemon=True).start()
 
@@ -41,9 +44,9 @@ class Proxy:
         try:
             while piece := source.recv(_PIECE):
                 time.sleep(self.delay)
-                if upwards and self.cut_after is not None:
-                    self._passed += len(piece)
-                    if self._passed > self.cut_after:
+                if upwards and self.room is not None:
+                    self.room -= len(piece)
+                    if self.room < 0:
                         break
                 sink.sendall(piece)
         except OSError:
