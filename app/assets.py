@@ -41,12 +41,12 @@ class Assets(Generic[Table]):
 
         The same upload again gives what was made of it. Raises Invalid for an upload that is unknown or not whole.
         """
-        earlier = self._made_of(session, caller, upload)
-        if earlier is not None:
-            return earlier, False
         row = session.scalar(
             select(Upload).where(Upload.id == upload, Upload.project_id == caller.project_id).with_for_update()
         )
+        earlier = self._made_of(session, caller, upload)  # under the upload's lock: another request may be making it
+        if earlier is not None:
+            return earlier, False
         if row is None:
             raise _invalid(f"no upload {upload}")
         if row.offset != row.length:

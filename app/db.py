@@ -9,14 +9,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 logger = logging.getLogger(__name__)
 
 
-_POSTGRESQL = {"connect_timeout": 5, "tcp_user_timeout": 15_000, "options": "-c statement_timeout=20000"}
-"""Seconds, and twice milliseconds: a heartbeat must fail, not hang, long before its lease runs out."""
+_POSTGRESQL = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 15_000,  # milliseconds until sent bytes that nobody acknowledges end a connection
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "options": "-c statement_timeout=20000",
+}
+"""A heartbeat must fail, not hang, long before its lease runs out."""
 
 
 class Database:
@@ -78,10 +88,29 @@ def now(session: Session) -> datetime:
     return moment.astimezone(UTC)
 
 
+def unavailable(error: SQLAlchemyError) -> bool:
+    """Whether the database did not answer, or gave way to others: the same may well work in a moment."""
+    if isinstance(error, PoolTimeout):
+        return True
+    return isinstance(error, DBAPIError) and (
+        error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)
+    )
+
+
+def storable(text: str) -> str:
+    """``text`` as every database takes it: PostgreSQL takes no NUL, and UTF-8 no half of a surrogate pair."""
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
 def _configure_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions by itself
+    connection.create_function("lower", 1, _lower, deterministic=True)  # SQLite's own knows ASCII alone
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
 
 
 def _begin_sqlite(connection: Connection) -> None:

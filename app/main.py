@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import openapi, problems
 from app.accounts import router as accounts
@@ -19,6 +20,7 @@ from app.config import Settings
 from app.datasets import router as datasets
 from app.db import Database
 from app.dependencies import Services
+from app.errors import StorageError
 from app.health import router as health
 from app.jobs import records
 from app.jobs import router as jobs
@@ -69,19 +71,19 @@ def create_app(settings: Settings, *, doorbell: Doorbell | None = None) -> FastA
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
-    upkeep = asyncio.create_task(_upkeep(services))
+    stopping = asyncio.Event()
+    upkeep = asyncio.create_task(_upkeep(services, stopping))
     yield
-    upkeep.cancel()
-    with suppress(asyncio.CancelledError):
-        await upkeep
+    stopping.set()  # no cancellation: its thread would go on with a connection that nobody closes
+    await upkeep
     services.database.dispose()
 
 
-async def _upkeep(services: Services) -> None:
-    """End expired leases and uploads and collect garbage, for ever; a database that is down is met with patience."""
+async def _upkeep(services: Services, stopping: asyncio.Event) -> None:
+    """End expired leases and uploads and collect garbage until the end; what is down is met with patience."""
     settings = services.settings
     collect_at = time.monotonic()
-    while True:
+    while not stopping.is_set():
         try:
             await to_thread.run_sync(lambda: sweep(services.database, max_losses=settings.max_losses))
             await to_thread.run_sync(expire, services.database, services.storage)
@@ -89,9 +91,12 @@ async def _upkeep(services: Services) -> None:
             if time.monotonic() >= collect_at:
                 collect_at = time.monotonic() + settings.garbage_seconds
                 await to_thread.run_sync(collect, services.database, services.storage)
+        except (SQLAlchemyError, StorageError) as error:
+            logger.warning("the upkeep failed; it tries again in %s s: %s", settings.upkeep_seconds, error)
         except Exception:
             logger.exception("the upkeep failed; it tries again in %s s", settings.upkeep_seconds)
-        await asyncio.sleep(settings.upkeep_seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), settings.upkeep_seconds)
 
 
 def _expire_checkpoints(services: Services) -> None:

@@ -18,14 +18,20 @@ def upgrade(database_url: str, revision: str = "head") -> None:
 
 
 def pending(database_url: str) -> bool:
-    """Whether the database lacks a migration."""
+    """Whether the database lacks a migration.
+
+    One that is ahead of this code does not: a rolling upgrade migrates first, and a process of the old code that is
+    started again meanwhile must start.
+    """
     database = Database(database_url)
     try:
         with database.engine.connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
     finally:
         database.dispose()
-    return current != ScriptDirectory.from_config(_config(database_url)).get_current_head()
+    script = ScriptDirectory.from_config(_config(database_url))
+    known = {revision.revision for revision in script.walk_revisions()}
+    return current is None or (current in known and current != script.get_current_head())
 
 
 def _config(database_url: str) -> Config:

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 
-from app.errors import Invalid
+from app.errors import Invalid, NotFound
 from app.examples import EXAMPLES
 from app.problems import MEDIA_TYPE
 from stillhouse.resources import FieldError, Problem
@@ -23,6 +23,7 @@ _ERRORS = {
     415: "The body is not declared as what is expected",
     422: "A field or parameter is not as it must be",
     500: "A defect in the service",
+    503: "The database does not answer now; send the same request again",
 }
 _UPLOADING = {
     409: "Another offset, or no longer an upload",
@@ -72,7 +73,11 @@ def only_described_parameters(request: Request) -> None:
     known = [parameter for parameter in operation.get("parameters", ()) if parameter["in"] == "query"]
     plain = {parameter["name"] for parameter in known if parameter.get("style") != "deepObject"}
     deep = tuple(f"{parameter['name']}[" for parameter in known if parameter.get("style") == "deepObject")
-    for name in request.query_params:
+    if "\x00" in request.url.path:
+        raise NotFound("no such thing: its name holds a NUL")
+    for name, value in request.query_params.multi_items():
+        if "\x00" in value:
+            raise Invalid(f"query parameter {name!r} holds a NUL, which no text here does")
         if name not in plain and not (deep and name.startswith(deep) and name.endswith("]")):
             offered = sorted(plain | {f"{prefix}…]" for prefix in deep})
             takes = f"this one takes {', '.join(offered)}" if offered else "this one takes none"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import http
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from app.errors import AppError
+from app.db import unavailable
+from app.errors import AppError, Unavailable
 from stillhouse.resources import FieldError, Problem
 from stillhouse.spec.pointers import pointer
+
+logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -24,6 +29,13 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(AppError)
     def app_error(request: Request, error: AppError) -> JSONResponse:
         return problem(request, error.status, error.code, error.title, str(error), error.errors, dict(error.headers))
+
+    @app.exception_handler(SQLAlchemyError)
+    def database_error(request: Request, error: SQLAlchemyError) -> JSONResponse:
+        if not unavailable(error):
+            raise error  # a defect: the outermost middleware answers 500 and logs it
+        logger.warning("the database does not answer: %s", error)
+        return app_error(request, Unavailable("the database does not answer now; send the same request again"))
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

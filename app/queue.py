@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import uuid
 from pathlib import Path
-from queue import Empty
+from queue import Empty, Full, Queue
 from time import monotonic_ns
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -22,6 +23,9 @@ from app.db import on_commit
 logger = logging.getLogger(__name__)
 
 RUN_NEXT = "stillhouse.run_next"
+_REDIS = ("redis", "rediss")
+_MOST_WAITING = 1000
+"""Messages that wait for a slow broker; further ones are not sent."""
 
 
 class AtomicChannel(filesystem.Channel):
@@ -67,7 +71,10 @@ def create_celery(settings: Settings) -> Celery:
     """The Celery app. Its settings matter little: jobs are claimed in the database."""
     url = urlsplit(settings.broker_url)
     broker = settings.broker_url
-    options: dict[str, object] = {"socket_timeout": 5, "socket_connect_timeout": 5, "socket_keepalive": True}
+    options: dict[str, object] = {}
+    if url.scheme in _REDIS:  # a connection that is half open must be noticed
+        options = {"socket_timeout": 5, "socket_connect_timeout": 5, "socket_keepalive": True}
+        options["health_check_interval"] = 25
     if url.scheme == "filesystem":
         broker, options = "stillhouse-filesystem://localhost", _folders(Path(unquote(url.path)))
     celery = Celery("stillhouse", broker=broker, set_as_current=False)
@@ -78,6 +85,7 @@ def create_celery(settings: Settings) -> Celery:
         accept_content=["json"],
         task_acks_late=False,  # acknowledged at the start, so a visibility timeout can never double a running job
         worker_prefetch_multiplier=1,
+        worker_disable_prefetch=url.scheme in _REDIS,  # a busy worker reserves no message; known to Redis alone
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -106,6 +114,9 @@ class Doorbell:
 
     def __init__(self, celery: Celery) -> None:
         self._celery = celery
+        self._rings: Queue[tuple[str, str]] = Queue(maxsize=_MOST_WAITING)
+        self._ringer = threading.Thread(target=self._ring_for_ever, name="doorbell", daemon=True)
+        self._starting = threading.Lock()
 
     def ring(self, queue: str, job_id: str) -> None:
         """Send one message; a failure is logged, never raised."""
@@ -115,5 +126,18 @@ class Doorbell:
             logger.warning("the broker did not take the message for %s: %s", job_id, error)
 
     def ring_after(self, session: Session, queue: str, job_id: str) -> None:
-        """Ring once the unit of work has committed."""
-        on_commit(session, lambda: self.ring(queue, job_id))
+        """Ring once the unit of work has committed, on a thread of its own: no client waits for a broker that hangs."""
+        on_commit(session, lambda: self._ring_soon(queue, job_id))
+
+    def _ring_soon(self, queue: str, job_id: str) -> None:
+        with self._starting:
+            if not self._ringer.is_alive():
+                self._ringer.start()
+        try:
+            self._rings.put_nowait((queue, job_id))
+        except Full:
+            logger.warning("the broker is too slow to take the message for %s", job_id)
+
+    def _ring_for_ever(self) -> None:
+        while True:
+            self.ring(*self._rings.get())

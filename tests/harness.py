@@ -31,15 +31,85 @@ QUICK = {
 """Settings under which a fault is noticed in seconds."""
 
 
-class Service:
+class Remote:
+    """What can be asked of a running service from the outside."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.http = httpx.Client(timeout=30, follow_redirects=True)  # to the store; the key stays behind
+
+    def connect(self, url: str, key: str) -> None:
+        """Ask the API at ``url`` from now on."""
+        self.http.base_url = httpx.URL(url)
+        self.http.headers["Authorization"] = f"Bearer {key}"
+
+    def get(self, path: str, **params: Any) -> Any:
+        """The JSON behind ``path``; a killed API, or a database that is away, is asked again."""
+        for _ in range(300):
+            try:
+                response = self.http.get(path, params=params)
+            except httpx.TransportError:
+                time.sleep(0.1)
+                continue
+            if response.status_code == 503:
+                time.sleep(0.1)
+                continue
+            response.raise_for_status()
+            return response.json()
+        raise AssertionError(f"GET {path} found no server")
+
+    def submit(self, spec: dict[str, Any]) -> str:
+        """Send a job; its id."""
+        response = self.http.post("/v1/jobs", json=spec)
+        assert response.status_code == 201, response.text
+        return str(response.json()["id"])
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """The job as it stands."""
+        return dict(self.get(f"/v1/jobs/{job_id}"))
+
+    def events(self, job_id: str) -> list[dict[str, Any]]:
+        """Every event of the job, in order."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.get(f"/v1/jobs/{job_id}/events", after_seq=len(found), limit=200)
+            found += page["data"]
+            if not page["has_more"]:
+                return found
+
+    def metrics(self, job_id: str) -> dict[str, list[tuple[int, float | None]]]:
+        """Every metric, as (step, value)."""
+        data = self.get(f"/v1/jobs/{job_id}/metrics", max_points=5000)["data"]
+        return {name: list(zip(series["step"], series["value"], strict=True)) for name, series in data.items()}
+
+    def artifact(self, job_id: str, name: str) -> bytes:
+        """The bytes of a published file."""
+        (row,) = [row for row in self.get(f"/v1/jobs/{job_id}/artifacts")["data"] if row["name"] == name]
+        return self.http.get(f"/v1/artifacts/{row['id']}/content").raise_for_status().content
+
+    def wait(self, job_id: str, *, seconds: float = 240) -> dict[str, Any]:
+        """The job once it has ended."""
+        eventually(
+            lambda: self.job(job_id)["terminal"],
+            seconds=seconds,
+            what=lambda: f"{job_id} to end; it is {self.job(job_id)}; log:\n{self.log.read_text()[-4000:]}",
+        )
+        return self.job(job_id)
+
+    def child(self, job_id: str) -> int | None:
+        """The process of the attempt that runs now."""
+        attempts = self.get(f"/v1/jobs/{job_id}/attempts")["data"]
+        return next((row["pid"] for row in attempts if row["ended_at"] is None and row["pid"]), None)
+
+
+class Service(Remote):
     """``stillhouse serve`` on a data directory of its own, and a client for it."""
 
     def __init__(self, data_dir: Path, **settings: str) -> None:
         self.data_dir = data_dir
         self.settings = settings
-        self.log = data_dir.with_suffix(".log")
+        super().__init__(data_dir.with_suffix(".log"))
         self.process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(timeout=30, follow_redirects=True)  # to the store; the key stays behind
 
     def start(self) -> None:
         """Start it, and wait until it is ready."""
@@ -66,8 +136,7 @@ class Service:
             ready = httpx.get(f"{url}/readyz").status_code == 200
         except (FileNotFoundError, httpx.TransportError):
             return False
-        self.http.base_url = httpx.URL(url)
-        self.http.headers["Authorization"] = f"Bearer {key}"
+        self.connect(url, key)
         return ready
 
     def stop(self) -> None:
@@ -81,51 +150,6 @@ class Service:
         """Of its database, for tests that look inside."""
         return self.settings.get("STILLHOUSE_DATABASE_URL") or Settings(data_dir=self.data_dir).database_url
 
-    def get(self, path: str, **params: Any) -> Any:
-        """The JSON behind ``path``; a connection cut by a killed API is tried again."""
-        for _ in range(100):
-            try:
-                response = self.http.get(path, params=params)
-            except httpx.TransportError:
-                time.sleep(0.1)
-                continue
-            response.raise_for_status()
-            return response.json()
-        raise AssertionError(f"GET {path} found no server")
-
-    def submit(self, spec: dict[str, Any]) -> str:
-        """Send a job; its id."""
-        response = self.http.post("/v1/jobs", json=spec)
-        assert response.status_code == 201, response.text
-        return str(response.json()["id"])
-
-    def job(self, job_id: str) -> dict[str, Any]:
-        """The job as it stands."""
-        return dict(self.get(f"/v1/jobs/{job_id}"))
-
-    def events(self, job_id: str) -> list[dict[str, Any]]:
-        """Every event of the job, in order."""
-        found: list[dict[str, Any]] = []
-        while True:
-            page = self.get(f"/v1/jobs/{job_id}/events", after_seq=len(found), limit=200)
-            found += page["data"]
-            if not page["has_more"]:
-                return found
-
-    def artifact(self, job_id: str, name: str) -> bytes:
-        """The bytes of a published file."""
-        (row,) = [row for row in self.get(f"/v1/jobs/{job_id}/artifacts")["data"] if row["name"] == name]
-        return self.http.get(f"/v1/artifacts/{row['id']}/content").raise_for_status().content
-
-    def wait(self, job_id: str, *, seconds: float = 240) -> dict[str, Any]:
-        """The job once it has ended."""
-        eventually(
-            lambda: self.job(job_id)["terminal"],
-            seconds=seconds,
-            what=lambda: f"{job_id} to end; it is {self.job(job_id)}; log:\n{self.log.read_text()[-4000:]}",
-        )
-        return self.job(job_id)
-
     def pids(self) -> dict[str, int]:
         """The processes of the service by their part."""
         assert self.process is not None
@@ -134,11 +158,6 @@ class Service:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             found["api" if b"api" in command else "worker"] = pid
         return found
-
-    def child(self, job_id: str) -> int | None:
-        """The process of the attempt that runs now."""
-        attempts = self.get(f"/v1/jobs/{job_id}/attempts")["data"]
-        return next((row["pid"] for row in attempts if row["ended_at"] is None and row["pid"]), None)
 
     def kill(self, target: Target, job_id: str) -> bool:
         """kill -9 of a part, or of all at once with a new start; whether there was something to kill."""

@@ -20,8 +20,9 @@ from app.lifeline import die_with_parent
 from app.migrate import pending
 from app.queue import create_celery
 from app.storage import open_storage
+from worker import scratch
 from worker.supervisor import Supervisor
-from worker.tasks import Slots, register, validate_uploads
+from worker.tasks import Slots, look_out, register, validate_uploads
 
 
 def main() -> None:
@@ -40,14 +41,15 @@ def main() -> None:
     host = socket.gethostname()
     name = settings.worker_name or f"{host}-{os.getpid()}"
     worker = Worker(name=name, host=host, devices=_devices(), queues=settings.queue_names)
-    shutil.rmtree(settings.data_dir / "scratch" / name, ignore_errors=True)  # what an earlier life of this worker left
+    held = scratch.own(settings.data_dir, name)
     database = Database(settings.database_url)
     storage = open_storage(settings.storage_url, patience_seconds=settings.storage_patience_seconds)
     supervisor = Supervisor(settings, database, storage, worker)
     validator = Supervisor(settings, database, storage, replace(worker, kind="validation"))
     celery = create_celery(settings)
-    register(celery, supervisor, Slots(1), validator=validator)
-    validating = validate_uploads(validator)
+    slots = Slots(1)
+    register(celery, supervisor, slots, validator=validator)
+    looking = (look_out(supervisor, slots), validate_uploads(validator))
     # celery warns of root because of pickle, which is off here; what needs no root runs in confined children
     warnings.filterwarnings("ignore", category=SecurityWarning)
     try:
@@ -66,8 +68,11 @@ def main() -> None:
             ]
         )
     finally:
-        validator.draining.set()
-        validating.join()  # it gives its validation back, as the task does its job
+        for each in (supervisor, validator):
+            each.draining.set()
+        for thread in looking:
+            thread.join()  # it gives its job back, as the task does
+        held.close()
 
 
 def _devices() -> tuple[str, ...]:

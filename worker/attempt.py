@@ -20,7 +20,8 @@ from app.storage import Storage
 from app.tables import Checkpoint, DataSet
 from stillhouse.spec.reasons import REASONS
 from worker import staging, weights
-from worker.handover import PHASE, Handover, Untrustworthy
+from worker.engine import failpoint
+from worker.handover import PHASE, Handover, Untrustworthy, point
 from worker.heartbeat import Heartbeat
 from worker.patience import insist
 from worker.publish import publish
@@ -166,6 +167,7 @@ class Attempt:
     def _run_child(self, watch: Watch, child: Child, *, resumed_from: str | None = None) -> Ending:
         """Watch a child to its end. What it said of its own failure counts for more than how it ended."""
         self.child = child
+        failpoint.reach("child.started")
         try:
             self.reporter.started(child.process.pid, resumed_from)
             ending = watch.until_ended(child, relay=self._relay, output=self.reporter.output, tick=self.reporter.flush)
@@ -188,7 +190,7 @@ class Attempt:
             case "progress":
                 self.reporter.progress(event)
             case "metrics":
-                self.reporter.metrics([(name, step, at, value) for name, step, at, value in event["points"]])
+                self.reporter.metrics([point(*each) for each in event["points"]])
             case "checkpoint":
                 self._keep_checkpoint(event)
             case "result":
@@ -211,7 +213,11 @@ class Attempt:
         key = f"jobs/{self.lease.job_id}/attempts/{self.lease.attempt}/checkpoints/{name}"
         with self.outbox.open(name) as file:
             try:
-                drop(self.storage, self.reporter.checkpoint(self.storage.put(key, file), event))
+                failpoint.reach("checkpoint.upload")
+                stored = self.storage.put(key, file)
+                failpoint.reach("checkpoint.uploaded")
+                drop(self.storage, self.reporter.checkpoint(stored, event))
+                failpoint.reach("checkpoint.recorded")
             except StorageError as error:
                 self.reporter.event("job.warning", {"message": f"this checkpoint could not be kept: {error}"})
         self.outbox.remove(name)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+_METRIC = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:+@ -]{0,95}")
+_LARGEST_STEP = 2**31 - 1
 PHASE = re.compile(r"teacher|(teacher|student|control)-\d{1,4}")
 _NAME = re.compile(r"[a-z0-9][A-Za-z0-9_-]{0,90}(\.[a-z0-9]{1,12}){1,2}")
 
@@ -65,6 +67,17 @@ class Handover:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def point(name: object, step: object, at: object, value: object) -> tuple[str, int, float, float | None]:
+    """A metric's point as every database takes it. Raises Untrustworthy for one that no honest child reports."""
+    if not isinstance(name, str) or not _METRIC.fullmatch(name):
+        raise Untrustworthy(f"the child named a metric {name!r:.100}")
+    if not isinstance(step, int) or not 0 <= step <= _LARGEST_STEP:
+        raise Untrustworthy(f"the child reported {name} at step {step!r:.100}")
+    if not isinstance(at, int | float) or not isinstance(value, int | float | None):
+        raise Untrustworthy(f"the child reported {name} as {value!r:.100} at {at!r:.100}")
+    return name, step, float(at), None if value is None else float(value)
 
 
 def _plain(name: str) -> str:

@@ -14,6 +14,7 @@ from app.lifecycle.lease import Lease, held
 from app.lifecycle.settle import succeed
 from app.storage import Storage, Stored
 from app.tables import Artifact
+from worker.engine import failpoint
 from worker.handover import Handover, Untrustworthy
 from worker.patience import insist
 
@@ -49,6 +50,8 @@ def publish(
             raise Untrustworthy(f"the child's bundle holds a file {name}")
         with bundle.open(name) as file:
             stored.append((name, storage.put(f"{prefix}/{name}", file, media_type=MEDIA_TYPES[Path(name).suffix])))
+        failpoint.reach("publish.upload")
+    failpoint.reach("publish.manifest")
     manifest = json.dumps({"files": [_entry(name, copy) for name, copy in stored]}, indent=2) + "\n"
     written = storage.put(f"{prefix}/{MANIFEST}", io.BytesIO(manifest.encode()), media_type=MEDIA_TYPES[".json"])
     stored.append((MANIFEST, written))
@@ -60,8 +63,11 @@ def publish(
                 Artifact(id=new_id("art"), job_id=job.id, key=copy.key, **_entry(name, copy)) for name, copy in stored
             ]
             succeed(session, job, result=result, artifacts=artifacts, max_losses=max_losses)
+            session.flush()
+            failpoint.reach("publish.commit")
 
     insist(write, lost=lost)
+    failpoint.reach("publish.committed")
 
 
 def _entry(name: str, copy: Stored) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from app.lifecycle import events
 from app.lifecycle.lease import Lease, held
 from app.storage import Stored
 from app.tables import Attempt, Checkpoint, Job, LogChunk, MetricPoint
+from worker.engine import failpoint
 from worker.patience import insist
 
 _FLUSH_SECONDS = 1.0
@@ -140,6 +141,7 @@ class Reporter:
     def _write_buffers(self, session: Session, job: Job) -> None:
         if self._points:
             _upsert(session, job.id, self._points)
+            failpoint.reach("metric.commit")
         if self._progress is not None:
             shown = ("fraction", "epoch", "epochs", "eta_seconds", "images_per_second")
             job.progress = {name: self._progress.get(name) for name in shown}

@@ -21,6 +21,7 @@ from app.lifecycle.settle import end
 from app.storage import Storage
 from app.tables import Kind
 from worker.attempt import Attempt
+from worker.engine import failpoint
 from worker.validation import Validation
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Supervisor:
         """Claim the best waiting job and see it through; whether there was one."""
         if self.draining.is_set():
             return False
+        failpoint.reach("claim.before")
         try:
             with self.database.transaction() as session:
                 lease = claim.claim(session, self.worker, lease_seconds=self.settings.lease_seconds)
@@ -50,6 +52,7 @@ class Supervisor:
             return False
         if lease is None:
             return False
+        failpoint.reach("claim.after")
         logger.info("claimed %s, attempt %d", lease.job_id, lease.attempt)
         try:
             with _scratch(self.settings.data_dir / "scratch" / self.worker.name, lease) as scratch:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from celery import Celery
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import worker_shutting_down
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.lifecycle.claim import waiting
-from app.queue import RUN_NEXT, Doorbell
+from app.queue import RUN_NEXT
 from worker.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -27,12 +30,15 @@ class Slots:
     def __exit__(self, *_: object) -> None:
         self._free.release()
 
-    def any_free(self) -> bool:
-        """Whether an attempt could start now."""
-        if not self._free.acquire(blocking=False):
-            return False
-        self._free.release()
-        return True
+    @contextmanager
+    def one_free(self) -> Iterator[bool]:
+        """Take a slot if there is one now; whether there was."""
+        taken = self._free.acquire(blocking=False)
+        try:
+            yield taken
+        finally:
+            if taken:
+                self._free.release()
 
 
 def register(celery: Celery, supervisor: Supervisor, slots: Slots, *, validator: Supervisor) -> None:
@@ -48,13 +54,27 @@ def register(celery: Celery, supervisor: Supervisor, slots: Slots, *, validator:
         supervisor.draining.set()
         validator.draining.set()
 
-    def look_out(**_: object) -> None:
-        bell = Doorbell(celery)
-        arguments = (supervisor, bell, slots)
-        threading.Thread(target=_look_for_lost_messages, args=arguments, name="look-out", daemon=True).start()
-
     worker_shutting_down.connect(drain, weak=False)
-    worker_ready.connect(look_out, weak=False)
+
+
+def look_out(supervisor: Supervisor, slots: Slots) -> threading.Thread:
+    """A thread that looks for waiting jobs until the worker is drained, and runs what it finds in a free slot.
+
+    It is the only net for lost messages. It asks nothing of the broker, so jobs also run while that is down.
+    """
+
+    def look() -> None:
+        while not supervisor.draining.wait(supervisor.settings.poll_seconds):
+            with slots.one_free() as free:
+                try:
+                    while free and _waiting(supervisor) and supervisor.run_next():
+                        pass
+                except SQLAlchemyError as error:
+                    logger.warning("could not look for waiting jobs, and will again: %s", error)
+                except Exception:
+                    logger.exception("could not look for waiting jobs")
+
+    return _started(look, "look-out")
 
 
 def validate_uploads(supervisor: Supervisor) -> threading.Thread:
@@ -68,25 +88,15 @@ def validate_uploads(supervisor: Supervisor) -> threading.Thread:
             except Exception:
                 logger.exception("could not validate an upload")
 
-    thread = threading.Thread(target=look, name="validations", daemon=True)
+    return _started(look, "validations")
+
+
+def _started(look: Callable[[], None], name: str) -> threading.Thread:
+    thread = threading.Thread(target=look, name=name, daemon=True)
     thread.start()
     return thread
 
 
-def _look_for_lost_messages(supervisor: Supervisor, bell: Doorbell, slots: Slots) -> None:
-    """The only net for lost messages: a free worker that sees a waiting job rings its own bell."""
-    while not supervisor.draining.wait(supervisor.settings.poll_seconds):
-        if not slots.any_free():
-            continue
-        try:
-            job_id = _waiting(supervisor)
-        except Exception:
-            logger.exception("could not look for waiting jobs")
-            continue
-        if job_id is not None:
-            bell.ring(supervisor.worker.queues[0], job_id)
-
-
-def _waiting(supervisor: Supervisor) -> str | None:
+def _waiting(supervisor: Supervisor) -> bool:
     with supervisor.database.reading() as session:
-        return waiting(session, supervisor.worker)
+        return waiting(session, supervisor.worker) is not None

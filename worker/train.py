@@ -23,7 +23,7 @@ from stillhouse.spec import JobSpec
 from worker.assembly import Phase, build_run, build_teacher, phases, ready_teachers, rehearse
 from worker.bundle import write_bundle
 from worker.child import EXIT_STOPPED, Emitter
-from worker.engine import checkpoint
+from worker.engine import checkpoint, failpoint
 from worker.engine.data import store
 from worker.engine.data.split import split_dataset
 from worker.engine.distill import distill
@@ -76,6 +76,7 @@ class Job:
 
     def run(self) -> None:
         """Train every phase, compare, write the bundle."""
+        failpoint.reach("child.start")
         ready = ready_teachers(self.spec, self.dataset)
         rehearse(self.spec, self.dataset, ready)
         trained: dict[str, Run] = {}
@@ -108,6 +109,7 @@ class Job:
             on_evaluated=lambda: self.emitter.emit("alive"),
         )
         self.emitter.emit("result", result=result)
+        failpoint.reach("child.result")
 
     def _train(self, phase: Phase, run: Run) -> None:
         """One phase, from its checkpoint if there is one, to its end."""

@@ -97,7 +97,9 @@ def _how(status: int, stop: Ending | None) -> Ending:
 
 def _event(line: str) -> dict[str, Any]:
     try:
-        event = json.loads(line)
+        event = json.loads(line.replace("\\u0000", "\\ufffd"))  # PostgreSQL takes no NUL
+        if "\\ud" in line.lower():
+            json.dumps(event, ensure_ascii=False).encode()  # raises for half of a surrogate pair, which is no text
     except ValueError as error:
         raise Untrustworthy(f"the child said what is no JSON: {line[:200]!r}") from error
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.auth import SCOPES, Caller, digest, new_secret
@@ -23,11 +24,7 @@ def bootstrap(session: Session) -> NewApiKey:
 
 def create(session: Session, *, project: str, name: str, scopes: Sequence[str]) -> NewApiKey:
     """A new key; the project is made if need be. The secret is in the answer and nowhere else."""
-    owner = session.scalar(select(Project).where(Project.name == project))
-    if owner is None:
-        owner = Project(id=new_id("prj"), name=project, created_at=now(session))
-        session.add(owner)
-        session.flush()
+    owner = _project(session, project)
     secret = new_secret()
     key = ApiKey(
         id=new_id("key"),
@@ -40,6 +37,21 @@ def create(session: Session, *, project: str, name: str, scopes: Sequence[str]) 
     )
     session.add(key)
     return NewApiKey(id=key.id, key=secret, name=name, project=project, scopes=list(scopes))
+
+
+def _project(session: Session, name: str) -> Project:
+    """A project, made if need be, however many make it at the same moment."""
+    named = select(Project).where(Project.name == name)
+    found = session.scalar(named)
+    if found is not None:
+        return found
+    made = Project(id=new_id("prj"), name=name, created_at=now(session))
+    try:
+        with session.begin_nested():
+            session.add(made)
+    except IntegrityError:
+        return session.scalars(named).one()
+    return made
 
 
 def find_all(session: Session, *, project_id: str | None = None) -> list[ApiKeyResource]:
@@ -67,14 +79,15 @@ def revoke(session: Session, key_id: str, *, caller: Caller | None) -> None:
 
     ``caller`` is None on the installation's own machine, where every project's keys are in reach.
     """
-    key = session.get(ApiKey, key_id, with_for_update=True)
+    live = select(ApiKey).where(ApiKey.revoked_at.is_(None)).order_by(ApiKey.id)
+    kept = list(session.scalars(live.with_for_update()))  # all of them, so that two admins cannot revoke each other
+    key = session.get(ApiKey, key_id)
     if key is None or (caller is not None and key.project_id != caller.project_id):
         raise NotFound(f"no key {key_id}")
     if caller is not None and key.id == caller.key_id:
         raise Conflict("a key cannot revoke itself; use another admin key")
     if key.revoked_at is not None:
         return
-    others = select(ApiKey).where(ApiKey.revoked_at.is_(None), ApiKey.id != key.id)
-    if "admin" in key.scopes and not any("admin" in other.scopes for other in session.scalars(others)):
+    if "admin" in key.scopes and not any("admin" in other.scopes for other in kept if other is not key):
         raise Conflict("this is the last admin key; make another first")
     key.revoked_at = now(session)

@@ -8,14 +8,14 @@ from sqlalchemy.orm import Session
 from app import tables
 from app.lifecycle import validation
 from stillhouse import assets
-from stillhouse.spec.base import SpecModel
+from stillhouse.spec.base import SpecModel, Text
 
 
 class DataSetRequest(SpecModel):
     """A data set to be made of an upload."""
 
-    name: str = Field(min_length=1, max_length=128)
-    upload: str = Field(min_length=1, max_length=64, description="upl_…: an upload that has arrived whole.")
+    name: Text = Field(min_length=1, max_length=128)
+    upload: Text = Field(min_length=1, max_length=64, description="upl_…: an upload that has arrived whole.")
     image_size: int | None = Field(
         default=None,
         ge=8,

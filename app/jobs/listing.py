@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -15,6 +16,8 @@ from sqlalchemy.orm import Session
 from app.auth import Caller
 from app.errors import Invalid
 from app.tables import Job, JobLabel
+
+_JOB_ID = re.compile(r"job_[0-9a-z]{1,32}")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def _decode(cursor: str, filters: Filters) -> str:
         fingerprint, _, last_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(".")
     except ValueError:
         fingerprint = last_id = ""
-    if not last_id or fingerprint != filters.fingerprint():
+    if not _JOB_ID.fullmatch(last_id) or fingerprint != filters.fingerprint():
         raise Invalid(
             "the cursor is not one of this list under these filters; start again without it", code="invalid_cursor"
         )

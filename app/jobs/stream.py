@@ -50,7 +50,13 @@ class Tailer:
         try:
             while True:
                 follower.news.clear()
-                rows = await to_thread.run_sync(self._read, job_id, follower.seq)
+                try:
+                    rows = await to_thread.run_sync(self._read, job_id, follower.seq)
+                except SQLAlchemyError as error:
+                    logger.warning("could not read the events of %s, and will again: %s", job_id, error)
+                    yield format_sse_event(comment="the database does not answer")
+                    await asyncio.sleep(_LOOK_SECONDS * 4)
+                    continue
                 if rows is None:
                     return
                 for row in rows:

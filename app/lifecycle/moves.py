@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.db import now
+from app.db import now, storable
 from app.errors import Conflict
 from app.lifecycle import events
 from app.tables import Job
@@ -40,8 +40,8 @@ def move(session: Session, job: Job, to: Status, *, reason: str | None = None, d
     if to not in MOVES[job.status]:
         raise Conflict(f"a job that is {job.status} cannot become {to}", code="invalid_state")
     moment = now(session)
-    if detail is not None:  # a child's words may be long, and PostgreSQL takes no NUL
-        detail = detail.replace("\x00", "\N{REPLACEMENT CHARACTER}")[:_LONGEST_DETAIL]
+    if detail is not None:  # a child's words may be long
+        detail = storable(detail)[:_LONGEST_DETAIL]
     before, job.status, job.status_reason, job.status_detail = job.status, to, reason, detail
     if to == "running" and job.started_at is None:
         job.started_at = moment

@@ -11,7 +11,7 @@ from app.db import Database, now, on_commit
 from app.errors import TooLarge
 from app.lifecycle.garbage import discard
 from app.storage import Storage
-from app.tables import DataSet, Model, Upload, UploadPart
+from app.tables import DataSet, Model, Project, Upload, UploadPart
 
 
 def folder(upload_id: str) -> str:
@@ -27,7 +27,11 @@ def parts(session: Session, upload_id: str) -> list[UploadPart]:
 
 
 def check_quota(session: Session, project_id: str, more: int, *, limit: int) -> None:
-    """Raise TooLarge when ``more`` bytes would take a project over its quota."""
+    """Raise TooLarge when ``more`` bytes would take a project over its quota.
+
+    The project's row stays locked until the transaction ends, so that two requests cannot both take the last room.
+    """
+    session.execute(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True))
     used = sum(
         int(session.scalar(select(func.coalesce(func.sum(column), 0)).where(owner == project_id)) or 0)
         for column, owner in (

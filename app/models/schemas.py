@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app import tables
 from app.lifecycle import validation
 from stillhouse import assets
-from stillhouse.spec.base import SpecModel
+from stillhouse.spec.base import SpecModel, Text
 
 Mean = Annotated[list[Annotated[float, Field(ge=-10, le=10)]], Field(min_length=1, max_length=4)]
 Std = Annotated[list[Annotated[float, Field(gt=0, le=10)]], Field(min_length=1, max_length=4)]
@@ -20,8 +20,8 @@ ClassName = Annotated[str, Field(min_length=1, max_length=128)]
 class ModelRequest(SpecModel):
     """A model to be made of an upload, with what a file of weights does not say of itself."""
 
-    name: str = Field(min_length=1, max_length=128)
-    upload: str = Field(min_length=1, max_length=64, description="upl_…: an upload that has arrived whole.")
+    name: Text = Field(min_length=1, max_length=128)
+    upload: Text = Field(min_length=1, max_length=64, description="upl_…: an upload that has arrived whole.")
     architecture: str = Field(min_length=1, max_length=128, description="A name from /v1/catalog/architectures.")
     classes: list[ClassName] = Field(min_length=2, max_length=100_000, description="Names in the order of the outputs.")
     mean: Mean = Field(description="Of each channel, for pixels from 0 to 1.")

@@ -16,7 +16,7 @@ from stillhouse.spec.training import Resources, Training
 class DatasetRef(SpecModel):
     """Which data set, and how much of its training split is held out to choose the epoch that is served."""
 
-    id: str = Field(
+    id: Text = Field(
         min_length=1, max_length=64, description="A built-in name from /v1/catalog/datasets, or ds_… of an upload."
     )
     validation: float = Field(default=0.1, ge=0, lt=1, description="0 selects nothing: the last epoch is served.")

@@ -17,6 +17,7 @@ from app.db import Database, on_commit
 from app.main import create_app
 from app.migrate import upgrade
 from app.queue import Doorbell
+from tests.servers.backends import BACKENDS, backend
 
 LAYERS = [{"name": "flatten"}, {"name": "linear", "features": 16}, {"name": "relu"}, {"name": "linear"}]
 SPEC = {
@@ -49,10 +50,13 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def settings(tmp_path: Path, migrated: Path) -> Settings:
+@pytest.fixture(params=BACKENDS)
+def settings(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Iterator[Settings]:
+    """Of a migrated database, on SQLite and on PostgreSQL in turn."""
     shutil.copy(migrated, tmp_path / "stillhouse.db")
-    return Settings(data_dir=tmp_path, upkeep_seconds=3600)
+    with backend(request.param) as urls:
+        changed = {name.removeprefix("STILLHOUSE_").lower(): url for name, url in urls.items()}
+        yield Settings(data_dir=tmp_path, upkeep_seconds=3600, **changed)
 
 
 @pytest.fixture

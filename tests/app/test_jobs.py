@@ -141,6 +141,12 @@ def test_jobs_are_filtered(client: TestClient) -> None:
     assert client.get("/v1/jobs", params={"created_after": "2999-01-01T00:00:00Z"}).json()["data"] == []
 
 
+def test_a_name_is_found_whatever_its_case_and_its_wildcards_are_letters(client: TestClient) -> None:
+    apples, half = submit(client, name="Äpfel"), submit(client, name="50%_off")
+    for wanted, found in (("äPF", [apples]), ("%_", [half]), ("a%l", [])):
+        assert [job["id"] for job in client.get("/v1/jobs", params={"q": wanted}).json()["data"]] == found
+
+
 def test_a_cursor_of_other_filters_is_refused(client: TestClient) -> None:
     for number in range(2):
         submit(client, name=f"job {number}")

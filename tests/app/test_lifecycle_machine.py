@@ -6,10 +6,11 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from sqlalchemy import select, update
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from sqlalchemy import select, text, update
 
 from app.db import Database, now
 from app.errors import Conflict
@@ -23,6 +24,7 @@ from app.lifecycle.settle import end, succeed
 from app.lifecycle.upkeep import sweep
 from app.tables import Artifact, Attempt, Base, Event, Job, Project
 from stillhouse.spec.reasons import REASONS, TERMINAL
+from tests.servers import postgres
 
 WORKERS = [Worker(name=f"w{n}", host="h", devices=("cpu",), queues=("default",)) for n in range(2)]
 JOBS = 3
@@ -33,9 +35,7 @@ class JobsLife(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.database = Database(f"sqlite:///{Path(self.folder.name) / 'x.db'}")
-        Base.metadata.create_all(self.database.engine)
+        self.database = self.opened()
         self.leases: list[Lease] = []
         self.ended: dict[str, str] = {}
         with self.database.transaction() as session:
@@ -61,6 +61,13 @@ class JobsLife(RuleBasedStateMachine):
                 session.add(job)
                 session.flush()
                 append(session, job, "job.created", {})
+
+    def opened(self) -> Database:
+        """A database with empty tables."""
+        self.folder = tempfile.TemporaryDirectory()
+        database = Database(f"sqlite:///{Path(self.folder.name) / 'x.db'}")
+        Base.metadata.create_all(database.engine)
+        return database
 
     def teardown(self) -> None:
         self.database.dispose()
@@ -151,7 +158,40 @@ class JobsLife(RuleBasedStateMachine):
             self.ended[job.id] = job.status
 
 
-JobsLife.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-TestJobsLife = JobsLife.TestCase
+class JobsLifeOnPostgres(JobsLife):
+    """The same on PostgreSQL."""
+
+    url = ""
+
+    def opened(self) -> Database:
+        database = Database(self.url)
+        with database.transaction() as session:
+            session.execute(text("TRUNCATE projects CASCADE"))
+        return database
+
+    def teardown(self) -> None:
+        self.database.dispose()
+
+
+def lived(life: type[JobsLife], *, examples: int) -> None:
+    """Play a life so many times."""
+    run_state_machine_as_test(
+        life,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
+
+
+def test_the_life_of_jobs() -> None:
+    lived(JobsLife, examples=40)
+
+
+def test_the_life_of_jobs_on_postgres(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = postgres.fresh()
+    monkeypatch.setattr(JobsLifeOnPostgres, "url", url)
+    lived(JobsLifeOnPostgres, examples=20)
+    postgres.drop(url)

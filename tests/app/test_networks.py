@@ -13,6 +13,9 @@ from app.storage import open_storage
 from tests.app.conftest import LAYERS, SPEC, submit
 from tests.app.running import claimed, succeeded
 
+pytestmark = pytest.mark.parametrize("settings", ["embedded"], indirect=True)
+"""What is checked here never reaches a database."""
+
 
 @pytest.mark.parametrize(
     ("changes", "pointer", "words"),

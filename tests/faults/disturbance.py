@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.faults.invariants import check
-from tests.harness import Service, Target, eventually
+from tests.harness import Remote, Service, Target, eventually
 
 TARGETS: tuple[Target, ...] = ("child", "worker", "api", "all")
+Strike = Callable[[Service, str], bool]
+"""Does something to a service that runs a job; whether there was something to do it to."""
+
+
+def _killing(target: Target) -> Strike:
+    return lambda service, job_id: service.kill(target, job_id)
+
+
+KILLS: dict[str, Strike] = {target: _killing(target) for target in TARGETS}
 
 SPEC: dict[str, Any] = {
     "name": "kills",
@@ -43,49 +55,89 @@ SPEC: dict[str, Any] = {
 }
 """About ten seconds of training with all that could lose its place: dropout, augmentation, selection, a control."""
 
+SHORT: dict[str, Any] = {
+    **{name: part for name, part in SPEC.items() if name != "teacher"},
+    "name": "short",
+    "method": {"name": "none"},
+    "training": {"epochs": 8, "batch_size": 32, "augmentation": "crop", "optimizer": {"name": "adam"}},
+    "control": False,
+}
+"""One network alone, for faults whose moment does not depend on the phase."""
+
 
 @dataclass(frozen=True)
 class Disturbed:
     """A job that was disturbed, and what is wrong with it."""
 
     job_id: str
-    kills: tuple[Target, ...]
+    struck: tuple[str, ...]
     broken: tuple[str, ...]
     attempts: int
 
 
-def undisturbed(service: Service) -> bytes:
-    """The student's bytes when nothing happens."""
-    job_id = service.submit(SPEC)
-    assert service.wait(job_id)["status"] == "succeeded", service.job(job_id)
-    assert check(service, job_id) == []
-    return service.artifact(job_id, "student.safetensors")
+@dataclass(frozen=True)
+class Reference:
+    """What a job comes to when nothing happens to it."""
+
+    student: bytes
+    metrics: dict[str, list[tuple[int, float | None]]]
+
+    def differences(self, service: Remote, job_id: str, *, scratch: Path | None = None) -> list[str]:
+        """What is wrong with a job that was disturbed: a broken invariant, or any other result."""
+        job = service.job(job_id)
+        broken = check(service, job_id, scratch=scratch)
+        if job["status"] != "succeeded":
+            return [*broken, f"the job {job['status']}: {job['status_reason']}, {job['status_detail']}"]
+        if service.artifact(job_id, "student.safetensors") != self.student:
+            broken.append("the student's bytes differ from the undisturbed run's")
+        if service.metrics(job_id) != self.metrics:
+            broken.append("a metric's steps or values differ from the undisturbed run's")
+        return broken
 
 
-def disturb(service: Service, expected: bytes, targets: Iterator[Target], chance: random.Random) -> Disturbed:
-    """Submit a job and kill the next targets at random moments until it has ended.
+_known: dict[str, Reference] = {}
+"""By spec: the result is the same on every backend, so it is found once a session."""
 
-    The first kill comes at any moment. Each further one waits for a checkpoint of the new attempt, since three
-    attempts in a row without one are poison by design, then for another random moment.
+
+def undisturbed(service: Remote, spec: dict[str, Any] = SPEC) -> Reference:
+    """What ``spec`` comes to when nothing happens."""
+    key = json.dumps(spec)
+    if key not in _known:
+        job_id = service.submit(spec)
+        assert service.wait(job_id)["status"] == "succeeded", service.job(job_id)
+        broken = check(service, job_id)
+        assert not broken, broken
+        _known[key] = Reference(service.artifact(job_id, "student.safetensors"), service.metrics(job_id))
+    return _known[key]
+
+
+def disturb(
+    service: Service,
+    expected: Reference,
+    faults: deque[str],
+    chance: random.Random,
+    *,
+    strikes: Mapping[str, Strike] = KILLS,
+) -> Disturbed:
+    """Submit a job and let the next faults strike at random moments until it has ended.
+
+    The first one strikes at any moment. Each further one waits for a new checkpoint, since three attempts in a row
+    without one are poison by design, then for another random moment. A fault with nothing to strike stays the next.
     """
     job_id = service.submit(SPEC)
     eventually(lambda: service.child(job_id), what="the training child to run")
-    kills: list[Target] = []
+    struck: list[str] = []
     time.sleep(chance.uniform(0.0, 3.0))
-    while not service.job(job_id)["terminal"] and (target := next(targets, None)) is not None:
-        if not service.kill(target, job_id):
+    while faults and not service.job(job_id)["terminal"]:
+        if not strikes[faults[0]](service, job_id):
             continue
-        kills.append(target)
+        struck.append(faults.popleft())
         if not _training_again(service, job_id):
             break
         time.sleep(chance.uniform(0.0, 1.5))
     job = service.wait(job_id)
-    broken = check(service, job_id)
-    if job["status"] != "succeeded":
-        broken.append(f"the job {job['status']}: {job['status_reason']}, {job['status_detail']}")
-    elif service.artifact(job_id, "student.safetensors") != expected:
-        broken.append("the student's bytes differ from the undisturbed run's")
-    return Disturbed(job_id=job_id, kills=tuple(kills), broken=tuple(broken), attempts=job["attempt"])
+    broken = expected.differences(service, job_id, scratch=service.data_dir / "scratch")
+    return Disturbed(job_id=job_id, struck=tuple(struck), broken=tuple(broken), attempts=job["attempt"])
 
 
 def _training_again(service: Service, job_id: str) -> bool:

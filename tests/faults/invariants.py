@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
-from tests.harness import Service, alive
+from tests.harness import Remote, alive
 
 LEGAL = {
     ("queued", "running"),
@@ -29,8 +32,8 @@ LEGAL = {
 }
 
 
-def check(service: Service, job_id: str) -> list[str]:
-    """A sentence for each broken invariant; none is what one hopes for."""
+def check(service: Remote, job_id: str, *, scratch: Path | None = None) -> list[str]:
+    """A sentence for each broken invariant; none is what one hopes for. ``scratch`` is where workers put attempts."""
     job = service.job(job_id)
     events = service.events(job_id)
     attempts = service.get(f"/v1/jobs/{job_id}/attempts")["data"]
@@ -47,6 +50,9 @@ def check(service: Service, job_id: str) -> list[str]:
         if before["ended_at"] is None or before["ended_at"] > after["started_at"]:
             broken.append(f"attempts {before['n']} and {after['n']} overlap")
     broken += [f"child {a['pid']} of attempt {a['n']} is still alive" for a in attempts if a["pid"] and alive(a["pid"])]
+    broken += _check_fence(events)
+    if scratch is not None:
+        broken += [f"{folder} was left" for folder in _left(scratch, job_id)]
     artifacts = service.get(f"/v1/jobs/{job_id}/artifacts")["data"]
     if bool(artifacts) != (job["status"] == "succeeded"):
         broken.append(f"a job that {job['status']} shows {len(artifacts)} artifacts")
@@ -55,7 +61,27 @@ def check(service: Service, job_id: str) -> list[str]:
     return broken
 
 
-def _check_published(service: Service, job_id: str) -> list[str]:
+def _left(scratch: Path, job_id: str) -> list[Path]:
+    """The attempts' folders that are still there a moment after the job has ended."""
+    for _ in range(100):
+        if not (left := list(scratch.glob(f"*/{job_id}-*"))):
+            break
+        time.sleep(0.1)
+    return left
+
+
+def _check_fence(events: list[dict[str, Any]]) -> list[str]:
+    """An attempt that has ended says nothing more; what a person does to the job afterwards is a change of status."""
+    broken, ended = [], -1
+    for event in events:
+        if event["attempt"] <= ended and event["type"] != "job.status_changed":
+            broken.append(f"attempt {event['attempt']} said {event['type']} after it had ended")
+        if event["type"] == "job.attempt_ended":
+            ended = event["attempt"]
+    return broken
+
+
+def _check_published(service: Remote, job_id: str) -> list[str]:
     broken = []
     manifest = json.loads(service.artifact(job_id, "manifest.json"))
     for entry in manifest["files"]:

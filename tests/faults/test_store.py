@@ -51,7 +51,7 @@ def line(store: SeaweedFS) -> Iterator[Proxy]:
 @pytest.fixture(scope="module")
 def running(store: SeaweedFS, line: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     settings = {
-        **store.settings("service", endpoint=line.url),
+        **store.settings("service", endpoint=f"http://127.0.0.1:{line.port}"),
         "STILLHOUSE_STORAGE_PUBLIC_ENDPOINT": store.endpoint,
         "STILLHOUSE_STORAGE_PATIENCE_SECONDS": "0.5",
     }

@@ -64,7 +64,7 @@ def test_a_validation_outlives_its_worker_and_comes_to_one_result(
         time.sleep(0.02)
     assert running.kill("worker", "")
     eventually(lambda: client.dataset(dataset.id).state == "ready", what=lambda: str(client.dataset(dataset.id)))
-    database = Database(f"sqlite:///{running.data_dir / 'stillhouse.db'}")
+    database = Database(running.database_url)
     with database.reading() as session:
         row = session.get_one(DataSet, dataset.id)
         job = session.get_one(Job, row.job_id)

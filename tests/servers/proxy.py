@@ -1,55 +1,99 @@
-"""A TCP proxy of a few lines that can be slow, cut its connections, or take them and say nothing."""
+"""A TCP proxy before a server, for the faults of a network: refused, slow, half open."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
+from typing import Literal
 
-_PIECE = 2**14
+from tests.servers import free_port
+
+Mode = Literal["open", "refused", "half-open"]
 
 
 class Proxy:
-    """Stands before a port of 127.0.0.1; ``delay`` is the pause before each piece in either direction."""
+    """Passes bytes on to ``port`` of 127.0.0.1, as ``mode`` and ``delay`` say; both may be changed at any moment."""
 
     def __init__(self, port: int) -> None:
+        self.port = free_port()
         self.delay = 0.0
         self.room: int | None = None
         """Bytes that may still go to the server before every connection is cut; None for any number."""
-        self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._to = port
+        self._mode: Mode = "open"
+        self._connections: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._listener: socket.socket | None = None
+        self._listen()
+
+    @property
+    def mode(self) -> Mode:
+        """``refused``: nobody listens and connections are cut. ``half-open``: they stay, and no byte comes through."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        self._mode = mode
+        if mode == "refused":
+            self.close()
+        elif self._listener is None:
+            self._listen()
+        if mode == "open":
+            self.cut()  # what hung would have lost bytes
+
+    def cut(self) -> None:
+        """Reset every connection."""
+        with self._lock:
+            cut, self._connections = self._connections, []
+        for connection in cut:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
 
     def close(self) -> None:
-        """Take no more."""
-        self._listener.close()
+        """Listen no more."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        self.cut()
 
-    def _accept(self) -> None:
+    def _listen(self) -> None:
+        listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener = listener
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                inside, _ = self._listener.accept()
+                client, _ = listener.accept()
             except OSError:
                 return
             try:
-                outside = socket.create_connection(("127.0.0.1", self._target))
-            except OSError:  # the server is down, and so is what stands before it
-                inside.close()
+                server = socket.create_connection(("127.0.0.1", self._to), timeout=5)
+            except OSError:
+                client.close()
                 continue
-            for source, sink, upwards in ((inside, outside, True), (outside, inside, False)):
-                threading.Thread(target=self._pump, args=(source, sink, upwards), daemon=True).start()
+            server.settimeout(None)
+            with self._lock:
+                self._connections += [client, server]
+            for ends in ((client, server, True), (server, client, False)):
+                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, upwards: bool) -> None:  # noqa: FBT001  # a thread's
-        try:
-            while piece := source.recv(_PIECE):
+    def _pass_on(self, reading: socket.socket, writing: socket.socket, up: bool) -> None:  # noqa: FBT001  # a thread's
+        with contextlib.suppress(OSError):
+            while piece := reading.recv(2**16):
                 time.sleep(self.delay)
-                if upwards and self.room is not None:
+                if self._mode == "half-open":
+                    continue  # swallowed: neither side learns of it
+                if up and self.room is not None:
                     self.room -= len(piece)
                     if self.room < 0:
                         break
-                sink.sendall(piece)
-        except OSError:
-            pass
-        for end in (source, sink):
-            end.close()
+                writing.sendall(piece)
+        for end in (reading, writing):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)

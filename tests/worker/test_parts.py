@@ -16,6 +16,7 @@ import pytest
 from app.config import Settings
 from app.db import Database, now
 from app.errors import StorageError
+from app.failing import CannotStart
 from app.lifecycle.lease import LeaseLost, held
 from app.migrate import upgrade
 from app.queue import RUN_NEXT, Doorbell, create_celery
@@ -23,8 +24,9 @@ from app.storage import LocalStorage, open_storage
 from app.tables import Job, Project
 from tests.app.running import claimed, ended
 from tests.harness import TREE, alive, eventually
+from tests.servers.backends import BACKENDS, backend
 from tests.worker.fetching import fetched
-from worker import staging
+from worker import scratch, staging
 from worker.heartbeat import Heartbeat
 from worker.reporter import Reporter, resumable
 from worker.sandbox import spawn
@@ -35,11 +37,17 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path)
 
 
-@pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
-    """One waiting job, ``job_1``."""
-    upgrade(settings.database_url)
-    opened = Database(settings.database_url)
+@pytest.fixture(params=BACKENDS)
+def database(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Database]:
+    """One waiting job, ``job_1``, on SQLite and on PostgreSQL in turn."""
+    with backend(request.param) as urls:
+        url = urls.get("STILLHOUSE_DATABASE_URL", settings.database_url)
+        upgrade(url)
+        yield from with_one_job(url)
+
+
+def with_one_job(url: str) -> Iterator[Database]:
+    opened = Database(url)
     with opened.transaction() as session:
         session.add(Project(id="prj", name="p", created_at=now(session)))
         session.flush()
@@ -278,3 +286,17 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(StorageError, match="No space left on device; free some space"):
         storage.put("jobs/job_1/x.bin", io.BytesIO(b"abc"))
     assert list((tmp_path / "files" / "jobs" / "job_1").iterdir()) == []
+
+
+def test_a_worker_throws_away_what_dead_ones_left_and_nothing_of_the_living(tmp_path: Path) -> None:
+    root = tmp_path / "scratch"
+    (root / "dead" / "job_1-1-x").mkdir(parents=True)
+    with scratch.own(tmp_path, "first"):
+        (root / "first" / "job_2-1-x").mkdir()
+        with scratch.own(tmp_path, "second"):
+            assert sorted(path.name for path in root.iterdir() if path.is_dir()) == ["first", "second"]
+            assert (root / "first" / "job_2-1-x").is_dir()
+            with pytest.raises(CannotStart, match="is called first"):
+                scratch.own(tmp_path, "first")
+    with scratch.own(tmp_path, "first"):
+        assert list((root / "first").iterdir()) == []

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from worker.engine import failpoint
+
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write by temporary name, fsync and rename. Raises OSError; a full disk leaves no file behind."""
@@ -19,7 +21,9 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
             torch.save(dict(state), file)
             file.flush()
             os.fsync(file.fileno())
+        failpoint.reach("checkpoint.write")
         draft.rename(path)
+        failpoint.reach("checkpoint.rename")
     except RuntimeError as error:  # torch's zip writer says "unexpected pos" where the disk is full
         draft.unlink(missing_ok=True)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
