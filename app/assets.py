@@ -17,6 +17,8 @@ from app.dependencies import Services
 from app.errors import Conflict, Invalid, NotFound
 from app.ids import Prefix, new_id
 from app.lifecycle import uploads, validation
+from app.lifecycle.garbage import discard, drop
+from app.lifecycle.moves import lock
 from app.tables import DataSet, Job, Model, Upload
 from stillhouse.resources import FieldError
 from stillhouse.spec.reasons import TERMINAL
@@ -72,8 +74,6 @@ class Assets(Generic[Table]):
             return earlier, False
         row.expires_at = None
         validation.begin(session, asset)  # workers look for validations by themselves, no bell is rung
-        # a move that is done again after a failed commit finds the file where it belongs
-        given.storage.take(uploads.content_key(row.id), uploads.path(given.settings.data_dir, row.id))
         return asset, True
 
     def _made_of(self, session: Session, caller: Caller, upload: str) -> Table | None:
@@ -105,6 +105,8 @@ class Assets(Generic[Table]):
     def delete(self, session: Session, given: Services, caller: Caller, asset_id: str) -> None:
         """Delete one with its files; a validation that still runs is dropped. Raises Conflict while jobs need it."""
         row = self.get(session, caller, asset_id)
+        lock(session, row.job_id)  # in the order in which a verdict locks them
+        session.refresh(row, with_for_update=True)
         waiting = select(Job.id, Job.spec).where(
             Job.project_id == caller.project_id, Job.kind == "distillation", Job.status.not_in(TERMINAL)
         )
@@ -114,8 +116,23 @@ class Assets(Generic[Table]):
         for gone in (session.get(Job, row.job_id), session.get(Upload, row.upload_id), row):
             if gone is not None:
                 session.delete(gone)
-        for prefix in (self.folder(row.id), f"uploads/{row.upload_id}"):
-            on_commit(session, partial(given.storage.delete_prefix, prefix))
+        session.flush()
+        self._delete_files(session, given, row)
+
+    def _delete_files(self, session: Session, given: Services, row: Table) -> None:
+        """Those of a row that is gone; what others share stays until the last of them goes."""
+        owner = row.content_of or row.id
+        sharing = list(session.scalars(select(self.table).where(self.table.content_of == owner)))
+        folders = [uploads.folder(row.upload_id)]
+        if row.content_of is not None:
+            folders.append(self.folder(row.id))
+        if not sharing and (row.content_of is None or session.get(self.table, owner) is None):
+            folders.append(self.folder(owner))
+        on_commit(session, partial(discard, given.storage, *folders))
+        if sharing and row.content_of is None:
+            needed = {file["key"] for other in sharing for file in (other.files or {}).values()}
+            own = {file["key"] for file in (row.files or {}).values()}
+            on_commit(session, partial(drop, given.storage, sorted(own - needed)))
 
     def folder(self, asset_id: str) -> str:
         """Below which key its files lie."""

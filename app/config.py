@@ -24,7 +24,17 @@ class Settings(BaseSettings):
     )
     database_url: str = Field(default="", description="By default SQLite in the data directory.")
     broker_url: str = Field(default="", description="Of Celery's broker; by default a folder in the data directory.")
-    storage_url: str = Field(default="", description="Where files live; by default a folder in the data directory.")
+    storage_url: str = Field(
+        default="",
+        description="Where files live: `file:///FOLDER` or `s3://BUCKET/PREFIX`; by default a folder in the data "
+        "directory.",
+    )
+    storage_patience_seconds: float = Field(
+        default=15, gt=0, description="How long an S3 store that does not answer is asked again."
+    )
+    storage_public_endpoint: str = Field(
+        default="", description="Where clients reach the S3 store, when it is not where the service does."
+    )
 
     heartbeat_seconds: float = Field(default=10, gt=0, description="How often a worker renews its lease.")
     lease_seconds: float = Field(
@@ -35,6 +45,12 @@ class Settings(BaseSettings):
     )
     upkeep_seconds: float = Field(default=2, gt=0, description="How often expired leases are looked for.")
     checkpoint_seconds: float = Field(default=30, ge=0, description="Training time between two checkpoints.")
+    checkpoint_keep_seconds: float = Field(
+        default=7 * 86400, ge=0, description="How long a job that has ended keeps the newest checkpoint of each phase."
+    )
+    garbage_seconds: float = Field(
+        default=3600, gt=0, description="How often files are looked for that nothing names any more."
+    )
     stop_grace_seconds: float = Field(
         default=30, gt=0, description="From the request to stop until the child is killed."
     )

@@ -123,7 +123,7 @@ def _storage(settings: Settings) -> str:
     url = urlsplit(settings.storage_url)
     if url.scheme == "file":
         return _folder(Path(unquote(url.path)))
-    open_storage(settings.storage_url)
+    open_storage(settings.storage_url).check()
     return settings.storage_url
 
 

@@ -15,6 +15,7 @@ AppError
 ├── TooMany         429 too_many_jobs
 ├── Unavailable     503 unavailable: the database does not answer
 └── StorageError    507 storage_error: no space, no right to write
+    └── StorageAway 503 storage_error: the store does not answer now
 """
 
 from __future__ import annotations
@@ -97,3 +98,8 @@ class Unavailable(AppError):
 
 class StorageError(AppError):
     status, code, title = 507, "storage_error", "Storage failed"
+
+
+class StorageAway(StorageError):
+    status, title = 503, "Storage does not answer"
+    headers: ClassVar = {"Retry-After": "5"}

@@ -46,7 +46,11 @@ def create_app(settings: Settings, *, doorbell: Doorbell | None = None) -> FastA
     app.state.services = Services(
         settings=settings,
         database=database,
-        storage=open_storage(settings.storage_url),
+        storage=open_storage(
+            settings.storage_url,
+            patience_seconds=settings.storage_patience_seconds,
+            public_endpoint=settings.storage_public_endpoint,
+        ),
         doorbell=doorbell or Doorbell(create_celery(settings)),
     )
     app.state.tailer = Tailer(database)

@@ -18,7 +18,7 @@ from tests.servers import free_port
 
 
 class Fleet:
-    """The processes, started one by one, gone afterwards."""
+    """The processes, started one by one, gone afterwards, also when this process is killed."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
@@ -26,6 +26,7 @@ class Fleet:
         self.apis: list[Remote] = []
         self.workers: list[subprocess.Popen[bytes]] = []
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._lifeline, self._held = os.pipe()
         self._run([sys.executable, "-m", "app", "migrate"])
         scopes = ["--scopes", "admin", "--json"]
         self._key = json.loads(self._run([sys.executable, "-m", "app", "keys", "create", *scopes]))["key"]
@@ -58,15 +59,18 @@ class Fleet:
             end(process)
         for api in self.apis:
             api.http.close()
+        os.close(self._lifeline)
+        os.close(self._held)
 
     def _start(
         self, arguments: Sequence[str], log: Path, *, wrapper: Sequence[str] = (), **settings: str
     ) -> subprocess.Popen[bytes]:
         with log.open("ab") as writing:
             process = subprocess.Popen(
-                [*wrapper, sys.executable, *arguments],
+                [*wrapper, sys.executable, *arguments, "--lifeline", str(self._lifeline)],
                 cwd=TREE,
                 env=self._environment(**settings),
+                pass_fds=(self._lifeline,),
                 stdout=writing,
                 stderr=writing,
                 start_new_session=True,

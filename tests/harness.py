@@ -36,7 +36,7 @@ class Remote:
 
     def __init__(self, log: Path) -> None:
         self.log = log
-        self.http = httpx.Client(timeout=30)
+        self.http = httpx.Client(timeout=30, follow_redirects=True)  # to the store; the key stays behind
 
     def connect(self, url: str, key: str) -> None:
         """Ask the API at ``url`` from now on."""

@@ -50,7 +50,8 @@ def main() -> None:
         running_limit=settings.project_running_limit,
     )
     held = scratch.own(settings.data_dir, name)
-    database, storage = Database(settings.database_url), open_storage(settings.storage_url)
+    database = Database(settings.database_url)
+    storage = open_storage(settings.storage_url, patience_seconds=settings.storage_patience_seconds)
     supervisor = Supervisor(settings, database, storage, worker)
     validator = Supervisor(settings, database, storage, replace(worker, kind="validation"))
     celery = create_celery(settings)

@@ -14,6 +14,7 @@ from app import logs, tracing
 from app.config import Settings
 from app.db import Database
 from app.errors import StorageError
+from app.lifecycle.garbage import drop
 from app.lifecycle.lease import Lease, LeaseLost, held
 from app.lifecycle.settle import end
 from app.storage import Storage
@@ -221,8 +222,7 @@ class Attempt:
                 failpoint.reach("checkpoint.upload")
                 stored = self.storage.put(key, file)
                 failpoint.reach("checkpoint.uploaded")
-                for stale in self.reporter.checkpoint(stored, event):
-                    self.storage.delete(stale)
+                drop(self.storage, self.reporter.checkpoint(stored, event))
                 failpoint.reach("checkpoint.recorded")
             except StorageError as error:
                 self.reporter.event("job.warning", {"message": f"this checkpoint could not be kept: {error}"})

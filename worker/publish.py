@@ -49,11 +49,12 @@ def publish(
         if name == MANIFEST or Path(name).suffix not in MEDIA_TYPES:
             raise Untrustworthy(f"the child's bundle holds a file {name}")
         with bundle.open(name) as file:
-            stored.append((name, storage.put(f"{prefix}/{name}", file)))
+            stored.append((name, storage.put(f"{prefix}/{name}", file, media_type=MEDIA_TYPES[Path(name).suffix])))
         failpoint.reach("publish.upload")
     failpoint.reach("publish.manifest")
     manifest = json.dumps({"files": [_entry(name, copy) for name, copy in stored]}, indent=2) + "\n"
-    stored.append((MANIFEST, storage.put(f"{prefix}/{MANIFEST}", io.BytesIO(manifest.encode()))))
+    written = storage.put(f"{prefix}/{MANIFEST}", io.BytesIO(manifest.encode()), media_type=MEDIA_TYPES[".json"])
+    stored.append((MANIFEST, written))
 
     def write() -> None:
         with database.transaction() as session:

@@ -12,7 +12,7 @@ from typing import Any
 from app.config import Settings
 from app.errors import StorageError
 from app.storage import Storage
-from app.tables import Checkpoint
+from app.tables import Checkpoint, UploadPart
 from worker.sandbox import Child, spawn, take_back
 
 
@@ -49,9 +49,21 @@ def stage_uploaded(storage: Storage, files: Mapping[str, Mapping[str, Any]], scr
         try:
             fetched = storage.fetch(file["key"], target / name)
         except OSError as error:
-            raise StorageError(f"{file['key']} cannot be read: {error.strerror}") from error
+            raise StorageError(f"{file['key']} cannot be read: {error.strerror or error}") from error
         if fetched.sha256 != file["sha256"]:
             raise StorageError(f"{file['key']} is damaged: its sha256 is not the one that was stored")
+
+
+def stage_upload(storage: Storage, parts: Sequence[UploadPart], target: Path) -> None:
+    """Put an upload together from its parts. Raises StorageError when one is not as it arrived."""
+    with target.open("wb") as file:
+        for part in parts:
+            try:
+                read = storage.read(part.key, file)
+            except OSError as error:
+                raise StorageError(f"{part.key} cannot be read: {error.strerror or error}") from error
+            if read.bytes != part.bytes or part.sha256 not in (None, read.sha256):
+                raise StorageError(f"{part.key} is damaged: its sha256 is not the one that arrived; upload it again")
 
 
 def start_fetching(settings: Settings, wanted: Fetched, scratch: Path) -> Child:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from celery import Celery
 from celery.signals import worker_shutting_down
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.lifecycle.claim import waiting
 from app.queue import RUN_NEXT
@@ -68,6 +69,8 @@ def look_out(supervisor: Supervisor, slots: Slots) -> threading.Thread:
                 try:
                     while free and _waiting(supervisor) and supervisor.run_next():
                         pass
+                except SQLAlchemyError as error:
+                    logger.warning("could not look for waiting jobs, and will again: %s", error)
                 except Exception:
                     logger.exception("could not look for waiting jobs")
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.db import on_commit
-from app.errors import StorageError
-from app.lifecycle.lease import LeaseLost, held
-from app.lifecycle.uploads import content_key
+from app.lifecycle import uploads
+from app.lifecycle.garbage import discard, drop
+from app.lifecycle.lease import held
 from app.lifecycle.validation import asset_of, conclude
+from app.tables import UploadPart
 from worker import staging
 from worker.attempt import Attempt
 from worker.handover import Handover, Untrustworthy
@@ -32,6 +33,8 @@ class Subject:
     prefix: str
     """Of the keys of what is kept."""
     upload: str
+    """Below which key the upload's parts lie."""
+    parts: list[UploadPart]
     plan: dict[str, Any]
 
 
@@ -43,10 +46,7 @@ class Validation(Attempt):
     def _work(self) -> Ending:
         self.reporter.stage("staging")
         self.subject = insist(self._look, lost=lambda: self.beat.lost)
-        try:
-            self.storage.fetch(self.subject.upload, self.scratch / "upload")
-        except OSError as error:
-            raise StorageError(f"the upload cannot be read: {error.strerror}") from error
+        staging.stage_upload(self.storage, self.subject.parts, self.scratch / "upload")
         staging.write_plan(self.scratch, {**self.subject.plan, "memory_bytes": self.settings.validation_memory_bytes})
         child = spawn("validate", folder=self.scratch, network=False)
         return self._with_result(self._run_child(self._watch(self.settings.validation_seconds), child))
@@ -58,7 +58,8 @@ class Validation(Attempt):
             return Subject(
                 table=table,
                 prefix=f"{table}/{asset.id}/attempts/{self.lease.attempt}",
-                upload=content_key(asset.upload_id),
+                upload=uploads.folder(asset.upload_id),
+                parts=uploads.parts(session, asset.upload_id),
                 plan={"table": table, "name": asset.name, "declared": asset.declared},
             )
 
@@ -71,7 +72,7 @@ class Validation(Attempt):
 
         def write() -> None:
             with self.database.transaction() as session:
-                conclude(
+                not_needed = conclude(
                     session,
                     held(session, self.lease),
                     report=result["report"],
@@ -79,13 +80,10 @@ class Validation(Attempt):
                     files=files,
                     max_losses=self.settings.max_losses,
                 )
-                on_commit(session, lambda: self.storage.delete(self.subject.upload))
+                on_commit(session, lambda: discard(self.storage, self.subject.upload))
+                on_commit(session, lambda: drop(self.storage, not_needed))
 
-        try:
-            insist(write, lost=lambda: self.beat.lost)
-        except LeaseLost:
-            self.storage.delete_prefix(self.subject.prefix)
-            raise
+        insist(write, lost=lambda: self.beat.lost)
 
     def _store(self) -> dict[str, dict[str, Any]]:
         bundle = Handover(self.scratch / "bundle")

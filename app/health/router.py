@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from pathlib import Path
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -13,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.dependencies import Services, ServicesDep
+from app.errors import StorageError
 
 router = APIRouter(tags=["health"])
 
@@ -61,18 +60,10 @@ def _database(given: Services) -> str:
 
 
 def _storage(given: Services) -> str:
-    """Looks for a file that is never there: a store that can say so answers, and knows the credentials."""
-    folder = given.storage.local_path("readiness/probe")
-    if folder is not None:
-        root = folder.parent.parent
-        usable = root.is_dir() and os.access(root, os.W_OK)
-        return "ok" if usable else f"{root} cannot be written to; check STILLHOUSE_STORAGE_URL and its rights"
     try:
-        given.storage.fetch("readiness/probe", Path(os.devnull))
-    except FileNotFoundError:
-        return "ok"
-    except Exception as error:  # noqa: BLE001  # whatever a store does, it is down
-        return f"{type(error).__name__}: {error}; check STILLHOUSE_STORAGE_URL and the AWS variables"
+        given.storage.check()
+    except StorageError as error:
+        return str(error)
     return "ok"
 
 

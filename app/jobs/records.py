@@ -7,7 +7,7 @@ import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
 from sqlalchemy import select
 
 from app.dependencies import Reader, ReadSession, ServicesDep
@@ -36,6 +36,10 @@ _BYTES: dict[int | str, dict[str, Any]] = {
     200: {"content": _FILE, "description": "The file", "headers": _FILE_HEADERS},
     206: {"content": _FILE, "description": "The bytes asked for by Range", "headers": _FILE_HEADERS},
     304: {"description": "The same as If-None-Match names"},
+    307: {
+        "description": "The file lies in an S3 store: fetch it there, without the key, within ten minutes",
+        "headers": {**_FILE_HEADERS, "Location": {"description": "A link.", "schema": {"type": "string"}}},
+    },
     416: {
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
         "description": "Range lies outside the file",
@@ -159,6 +163,7 @@ def job_artifacts(job_id: str, caller: Reader, session: ReadSession) -> Page[res
 @router.get("/artifacts/{artifact_id}/content", response_class=FileResponse, responses=_BYTES)
 def artifact_content(
     artifact_id: str,
+    request: Request,
     caller: Reader,
     session: ReadSession,
     given: ServicesDep,
@@ -166,11 +171,11 @@ def artifact_content(
     if_range: Annotated[str | None, Header(description="An ETag; when it differs Range is passed over.")] = None,
     range_: Annotated[str | None, Header(alias="Range", description="bytes=FIRST-LAST")] = None,
 ) -> Response:
-    """A file's bytes. Takes Range; ``ETag`` is the sha256 in quotes."""
+    """A file's bytes, or where they are. Takes Range; ``ETag`` is the sha256 in quotes."""
     owned = select(Artifact).join(Job).where(Artifact.id == artifact_id, Job.project_id == caller.project_id)
     row = session.scalar(owned)
     path = given.storage.local_path(row.key) if row is not None else None
-    if row is None or path is None or not path.is_file():
+    if row is None or (path is not None and not path.is_file()):
         raise NotFound(f"no artifact {artifact_id}")
     tag = f'"{row.sha256}"'
     headers = {
@@ -184,7 +189,12 @@ def artifact_content(
         return Response(status_code=304, headers=headers)
     if range_ is not None and if_range in (None, tag):
         _check_range(range_, row.bytes)
-    return FileResponse(path, media_type=row.media_type, headers=headers)
+    if path is not None:
+        return FileResponse(path, media_type=row.media_type, headers=headers)
+    if request.method == "HEAD":
+        known = {"Content-Length": str(row.bytes), "Accept-Ranges": "bytes"}
+        return Response(media_type=row.media_type, headers=headers | known)
+    return RedirectResponse(given.storage.link(row.key), headers=headers | {"Cache-Control": "no-store"})
 
 
 def _check_range(wanted: str, size: int) -> None:

@@ -1,4 +1,4 @@
-"""What is thrown away: jobs that ended long ago, and what a job that succeeded no longer needs."""
+"""Jobs that ended long ago are thrown away."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db import Database, now, on_commit
+from app.lifecycle.garbage import discard
 from app.storage import Storage
-from app.tables import Checkpoint, Job
+from app.tables import Job
 from stillhouse.spec.reasons import TERMINAL
 
 _AT_ONCE = 50
-TIDY_AFTER = timedelta(hours=1)
-"""By then an attempt that was thought dead, and woke, has been refused and has stopped leaving files."""
 
 
 def expire(database: Database, storage: Storage, *, days: float) -> int:
@@ -38,30 +37,4 @@ def expire(database: Database, storage: Storage, *, days: float) -> int:
 def delete(session: Session, storage: Storage, job: Job) -> None:
     """Delete a locked job that has ended, and its files after the commit."""
     session.delete(job)
-    on_commit(session, partial(storage.delete_prefix, f"jobs/{job.id}"))
-
-
-def tidy(database: Database, storage: Storage) -> int:
-    """Drop what only an unfinished job needs: checkpoints, and the files of attempts that did not publish.
-
-    Its student is the best epoch's, so nothing of value goes. How many jobs were tidied.
-    """
-    with database.transaction() as session:
-        untidy = (
-            select(Job)
-            .where(Job.kind == "distillation", Job.status == "succeeded", Job.tidied_at.is_(None))
-            .where(Job.finished_at < now(session) - TIDY_AFTER)
-            .order_by(Job.finished_at)
-            .limit(_AT_ONCE)
-            .with_for_update(skip_locked=True)
-        )
-        jobs = list(session.scalars(untidy))
-        for job in jobs:
-            job.tidied_at = now(session)
-            for row in session.scalars(select(Checkpoint).where(Checkpoint.job_id == job.id)):
-                session.delete(row)
-            prefix = f"jobs/{job.id}/attempts"
-            on_commit(session, partial(storage.delete_prefix, f"{prefix}/{job.attempt}/checkpoints"))
-            for earlier in range(1, job.attempt):
-                on_commit(session, partial(storage.delete_prefix, f"{prefix}/{earlier}"))
-    return len(jobs)
+    on_commit(session, partial(discard, storage, f"jobs/{job.id}"))

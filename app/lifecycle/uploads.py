@@ -1,35 +1,29 @@
-"""What API and worker both know of an upload: where it lies, what a project may keep, when it is thrown away."""
+"""What API and worker both know of an upload: its parts, what a project may keep, when it is thrown away."""
 
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.db import Database, now, on_commit
-from app.errors import StorageError, TooLarge
-from app.tables import DataSet, Model, Project, Upload
+from app.errors import TooLarge
+from app.lifecycle.garbage import discard
+from app.storage import Storage
+from app.tables import DataSet, Model, Project, Upload, UploadPart
 
 
-def path(data_dir: Path, upload_id: str) -> Path:
-    """Where the pieces are put together. The id is one that the service made: it was looked up first."""
-    return data_dir / "uploads" / upload_id
+def folder(upload_id: str) -> str:
+    """Below which key its parts lie in the storage, until something has been made of it."""
+    return f"uploads/{upload_id}"
 
 
-def content_key(upload_id: str) -> str:
-    """Where the whole file lies in the storage, from the request that makes something of it until that is done."""
-    return f"uploads/{upload_id}/content"
-
-
-def create_file(file: Path) -> None:
-    """An empty file that only this user may read. Raises StorageError."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file.touch(mode=0o600)
-    except OSError as error:
-        raise StorageError(f"cannot create {file}: {error.strerror}; free some space or mend the rights") from error
+def parts(session: Session, upload_id: str) -> list[UploadPart]:
+    """What has arrived, in order."""
+    return list(
+        session.scalars(select(UploadPart).where(UploadPart.upload_id == upload_id).order_by(UploadPart.offset))
+    )
 
 
 def check_quota(session: Session, project_id: str, more: int, *, limit: int) -> None:
@@ -54,12 +48,12 @@ def check_quota(session: Session, project_id: str, more: int, *, limit: int) -> 
         )
 
 
-def expire(database: Database, data_dir: Path) -> int:
+def expire(database: Database, storage: Storage) -> int:
     """Throw away the uploads that waited too long for their next piece; how many there were."""
     with database.transaction() as session:
         stale = select(Upload).where(Upload.expires_at < now(session)).limit(100).with_for_update(skip_locked=True)
         rows = list(session.scalars(stale))
         for row in rows:
             session.delete(row)
-            on_commit(session, partial(path(data_dir, row.id).unlink, missing_ok=True))
+            on_commit(session, partial(discard, storage, folder(row.id)))
     return len(rows)

@@ -7,7 +7,7 @@ its verdict is written in the transaction that ends the job. So the two can neve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -54,18 +54,48 @@ def conclude(
     facts: Mapping[str, Any] | None,
     files: Mapping[str, Mapping[str, Any]],
     max_losses: int,
-) -> None:
-    """Write the verdict and end the validation. ``job`` comes from ``held``; without facts the asset is rejected."""
+) -> list[str]:
+    """Write the verdict and end the validation. ``job`` comes from ``held``; without facts the asset is rejected.
+
+    Returns the keys of files that are not needed: the project has the same bytes already.
+    """
     asset = asset_of(session, job)
+    needed = _shared(session, asset, files)
     asset.accepted = facts is not None
     asset.facts = None if facts is None else dict(facts)
-    asset.report, asset.files = dict(report), {name: dict(file) for name, file in files.items()}
+    asset.report, asset.files = dict(report), needed
     asset.bytes = sum(int(file["bytes"]) for file in files.values())
     asset.finished_at = now(session)
     upload = session.get(Upload, asset.upload_id)
     if upload is not None:
         session.delete(upload)
     succeed(session, job, result={"accepted": asset.accepted}, artifacts=[], max_losses=max_losses)
+    return sorted({file["key"] for file in files.values()} - {file["key"] for file in needed.values()})
+
+
+def _shared(session: Session, asset: Asset, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """``files``, with the keys of those that another asset of the project holds already, byte for byte.
+
+    That one stays locked until the commit, so it cannot be deleted without this one being seen.
+    """
+    table, own = type(asset), {name: dict(file) for name, file in files.items()}
+    largest = max(own, key=lambda name: int(own[name]["bytes"]), default="")
+    accepted = select(table.id, table.files).where(
+        table.project_id == asset.project_id, table.id != asset.id, table.accepted.is_(True)
+    )
+    for other, theirs in session.execute(accepted).all() if largest else ():
+        if (theirs or {}).get(largest, {}).get("sha256") != own[largest]["sha256"]:
+            continue
+        twin = cast("Asset | None", session.get(table, other, with_for_update=True, populate_existing=True))
+        if twin is not None:
+            asset.content_of = twin.content_of or twin.id
+            owned = f"{table.__tablename__}/{asset.content_of}/"
+            return own | {
+                name: file
+                for name, file in (twin.files or {}).items()
+                if name in own and file["sha256"] == own[name]["sha256"] and file["key"].startswith(owned)
+            }
+    return own
 
 
 def jobs_of(session: Session, assets: list[Asset]) -> dict[str, Job]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.tables.accounts import ApiKey, Project
-from app.tables.assets import DataSet, Model, Upload, Validated
+from app.tables.assets import DataSet, Model, Upload, UploadPart, Validated
 from app.tables.base import Base
 from app.tables.fleet import Outcome, Worker
 from app.tables.jobs import (
@@ -37,6 +37,7 @@ __all__ = [
     "Outcome",
     "Project",
     "Upload",
+    "UploadPart",
     "Validated",
     "Worker",
 ]

@@ -22,12 +22,24 @@ class Upload(Base):
     project_id: Mapped[str] = mapped_column(ForeignKey(PROJECT, ondelete="CASCADE"), index=True)
     length: Mapped[int] = mapped_column(BigInteger)
     offset: Mapped[int] = mapped_column(BigInteger, default=0)
-    """Bytes that have safely arrived: written and synced before they are counted here."""
+    """Bytes that have safely arrived: stored as parts before they are counted here."""
     upload_metadata: Mapped[str] = mapped_column(String(4096), default="")
     """The Upload-Metadata header as it came."""
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None] = mapped_column(index=True)
     """When an unused upload is thrown away; null once something is to be made of it."""
+
+
+class UploadPart(Base):
+    """A file in the storage that holds the next bytes of an upload. What has no row here never arrived."""
+
+    __tablename__ = "upload_parts"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
+    offset: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    key: Mapped[str] = mapped_column(String(255))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str | None] = mapped_column(String(64))
 
 
 class Validated:
@@ -48,6 +60,8 @@ class Validated:
     """What jobs need to know of it: a data set's shape, classes and splits; a model's description."""
     files: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     """By file name: key, bytes and sha256 of what is kept."""
+    content_of: Mapped[str | None] = mapped_column(String(40), index=True)
+    """Below whose key the files lie that another one of the project had brought before, byte for byte."""
     bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]

@@ -61,8 +61,6 @@ class Job(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None] = mapped_column(index=True)
-    tidied_at: Mapped[datetime | None]
-    """When what only an unfinished job needs was thrown away."""
 
 
 class JobLabel(Base):

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003_upload_parts"
 branch_labels = None
 depends_on = None
 
@@ -46,13 +46,11 @@ def upgrade() -> None:
     # null is the installation's own limit; old processes, which know nothing of these, leave them so
     op.add_column("projects", sa.Column("running_limit", sa.Integer(), nullable=True))
     op.add_column("projects", sa.Column("waiting_limit", sa.Integer(), nullable=True))
-    op.add_column("jobs", sa.Column("tidied_at", sa.DateTime(timezone=True), nullable=True))
     op.create_index("ix_jobs_finished_at", "jobs", ["finished_at"], unique=False)
 
 
 def downgrade() -> None:
     op.drop_index("ix_jobs_finished_at", "jobs")
-    op.drop_column("jobs", "tidied_at")
     op.drop_column("projects", "waiting_limit")
     op.drop_column("projects", "running_limit")
     op.drop_table("attempt_outcomes")

@@ -24,8 +24,8 @@ OnProgress = Callable[[int, int], None]
 
 PIECE_BYTES = 8 * 2**20
 _TUS = {"Tus-Resumable": "1.0.0"}
-_GO_ON_AFTER = (409, 423, 460)
-"""Another offset, another writer still at it, bytes that changed on the way: HEAD says where to go on."""
+_GO_ON_AFTER = (409, 423, 460, 503)
+"""Another offset, another writer, bytes that changed on the way, a store that is away: HEAD says where to go on."""
 _LOOK_SECONDS = 0.5
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,18 +10,17 @@ from fastapi.testclient import TestClient
 
 from app.config import Settings
 from app.db import Database
-from app.errors import StorageError
 from app.lifecycle.claim import Worker, claim
 from app.lifecycle.lease import Lease, LeaseLost, held
 from app.lifecycle.settle import end
 from app.lifecycle.upkeep import release
-from app.lifecycle.uploads import content_key
+from app.lifecycle.uploads import folder
 from app.lifecycle.validation import conclude
 from app.storage import open_storage
 from app.tables import Upload
 from tests.app.conftest import SPEC, submit
 from tests.app.running import claimed
-from tests.app.test_uploads import begin, uploaded
+from tests.app.test_uploads import begin, content, uploaded
 
 VALIDATOR = Worker(name="w1", host="host", devices=("cpu",), queues=("default",), kind="validation")
 FACTS = {
@@ -171,12 +169,10 @@ def test_deleting_drops_validation_files_and_upload(client: TestClient, database
     dataset = make(client)
     storage = open_storage(settings.storage_url)
     upload = client.get(f"/v1/datasets/{dataset}").json()["upload"]
-    kept = storage.local_path(content_key(upload))
-    assert kept is not None
-    assert kept.read_bytes() == b"data"
+    assert content(database, settings, upload) == b"data"
     lease = taken(database)
     assert client.delete(f"/v1/datasets/{dataset}").status_code == 204
-    assert not kept.exists()
+    assert list(storage.find(folder(upload))) == []
     with pytest.raises(LeaseLost):
         judge(database, lease, FACTS)
     assert client.get(f"/v1/datasets/{dataset}").status_code == 404
@@ -273,14 +269,3 @@ def test_models_are_declared_and_validated_alike(client: TestClient, database: D
 def test_a_model_is_declared_in_full(client: TestClient, changes: dict[str, Any], pointer: str) -> None:
     response = client.post("/v1/models", json={"name": "m", "upload": "upl_x", **MODEL, **changes})
     assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, pointer)
-
-
-def test_a_move_into_the_storage_can_be_done_again(tmp_path: Path) -> None:
-    """The commit after it may have failed."""
-    storage = open_storage((tmp_path / "files").as_uri())
-    (tmp_path / "x").write_bytes(b"data")
-    for _ in range(2):
-        storage.take("uploads/upl_1/content", tmp_path / "x")
-    assert (tmp_path / "files/uploads/upl_1/content").read_bytes() == b"data"
-    with pytest.raises(StorageError, match="cannot move"):
-        storage.take("uploads/upl_2/content", tmp_path / "x")

@@ -14,6 +14,7 @@ from sqlalchemy import update
 from app import logs
 from app.config import Settings
 from app.db import Database, now
+from app.errors import StorageError
 from app.main import create_app
 from app.queue import Doorbell, create_celery
 from app.tables import Job
@@ -98,10 +99,13 @@ def test_latencies_are_by_template_and_strangers_make_one_series(client: TestCli
     assert counts["POST", "/v1/jobs", "201"] == 1
 
 
-def test_a_store_that_fails_is_counted(client: TestClient, settings: Settings) -> None:
-    (settings.data_dir / "uploads").write_text("in the way")
+def test_a_store_that_fails_is_counted(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = client.app.state.services.storage  # type: ignore[attr-defined]
+    monkeypatch.setattr(storage, "put", lambda *_args, **_kwargs: refuse())
     tus = {"Tus-Resumable": "1.0.0", "Upload-Length": "5"}
-    assert client.post("/v1/uploads", headers=tus).status_code == 507
+    upload = client.post("/v1/uploads", headers=tus).headers["Location"]
+    piece = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    assert client.patch(upload, headers=piece, content=b"hello").status_code == 507
     assert scrape(client)["stillhouse_store_errors_total"][()] == 1
 
 
@@ -131,12 +135,17 @@ def test_a_record_carries_the_ids_of_what_it_happened_in(
     assert "job_id" not in lines[-1]
 
 
-def test_what_is_down_is_named(client: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def refuse() -> None:
+    raise StorageError("the store does not answer; check STILLHOUSE_STORAGE_URL")
+
+
+def test_what_is_down_is_named(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RecordingDoorbell, "complaint", lambda _self: "OperationalError: refused")
     degraded = client.get("/readyz")
     assert degraded.status_code == 200  # jobs are taken, and found by workers that look
     assert degraded.json()["parts"]["broker"] == "OperationalError: refused"
-    (settings.data_dir / "storage").rmdir()
+    storage = client.app.state.services.storage  # type: ignore[attr-defined]
+    monkeypatch.setattr(storage, "check", refuse)
     down = client.get("/readyz")
     assert down.status_code == 503
     assert "check STILLHOUSE_STORAGE_URL" in down.json()["parts"]["storage"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
+import io
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from fastapi.testclient import TestClient
 
 from app.config import Settings
 from app.db import Database, now
-from app.lifecycle.uploads import expire, path
+from app.lifecycle.uploads import expire, folder, parts
 from app.main import create_app
+from app.storage import open_storage
 from app.tables import DataSet, Project, Upload
+from app.uploads import service
 from tests.app.conftest import RecordingDoorbell, bearer, make_key
 
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -47,6 +49,21 @@ def arrived(client: TestClient, upload: str) -> int:
     return int(client.head(f"/v1/uploads/{upload}", headers=TUS).headers["Upload-Offset"])
 
 
+def content(database: Database, settings: Settings, upload: str) -> bytes:
+    """What a worker reads of an upload."""
+    storage, whole = open_storage(settings.storage_url), io.BytesIO()
+    with database.reading() as session:
+        for part in parts(session, upload):
+            read = storage.read(part.key, whole)
+            assert (part.bytes, part.sha256) == (read.bytes, read.sha256)
+    return whole.getvalue()
+
+
+def kept(settings: Settings, upload: str) -> int:
+    """How many files lie in the storage for an upload."""
+    return sum(1 for _ in open_storage(settings.storage_url).find(folder(upload)))
+
+
 def sha256(data: bytes) -> dict[str, str]:
     return {"Upload-Checksum": f"sha256 {base64.b64encode(hashlib.sha256(data).digest()).decode()}"}
 
@@ -61,14 +78,14 @@ def test_a_server_says_what_it_speaks(client: TestClient, settings: Settings) ->
     assert (other.status_code, other.headers["Tus-Version"]) == (412, "1.0.0")
 
 
-def test_pieces_make_the_file(client: TestClient, settings: Settings) -> None:
+def test_pieces_make_the_file(client: TestClient, database: Database, settings: Settings) -> None:
     upload = begin(client, 10, **{"Upload-Metadata": "filename Zm9v"})
     assert send(client, upload, 0, b"01234").headers["Upload-Offset"] == "5"
     head = client.head(f"/v1/uploads/{upload}", headers=TUS).headers
     assert (head["Upload-Offset"], head["Upload-Length"], head["Upload-Metadata"]) == ("5", "10", "filename Zm9v")
     assert "GMT" in head["Upload-Expires"]
     assert send(client, upload, 5, b"56789", **sha256(b"56789")).status_code == 204
-    assert path(settings.data_dir, upload).read_bytes() == b"0123456789"
+    assert content(database, settings, upload) == b"0123456789"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +103,14 @@ def test_pieces_make_the_file(client: TestClient, settings: Settings) -> None:
     ],
 )
 def test_a_piece_that_does_not_fit_changes_nothing(
-    client: TestClient, settings: Settings, offset: int, data: bytes, headers: dict[str, str], status: int, code: str
+    client: TestClient,
+    database: Database,
+    settings: Settings,
+    offset: int,
+    data: bytes,
+    headers: dict[str, str],
+    status: int,
+    code: str,
 ) -> None:
     upload = begin(client, 10)
     send(client, upload, 0, b"01234")
@@ -94,7 +118,7 @@ def test_a_piece_that_does_not_fit_changes_nothing(
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert arrived(client, upload) == 5
     assert send(client, upload, 5, b"56789").status_code == 204
-    assert path(settings.data_dir, upload).read_bytes() == b"0123456789"
+    assert content(database, settings, upload) == b"0123456789"
 
 
 @pytest.mark.parametrize(
@@ -134,16 +158,20 @@ def test_a_project_has_a_quota(settings: Settings, database: Database) -> None:
         assert client.post("/v1/uploads", headers={**TUS, "Upload-Length": "10"}).status_code == 201
 
 
-def test_a_piece_larger_than_the_body_limit_streams_through(client: TestClient, settings: Settings) -> None:
+def test_a_piece_larger_than_the_body_limit_streams_through(
+    client: TestClient, database: Database, settings: Settings
+) -> None:
     size = 3 * settings.body_limit_bytes + 17
     upload = begin(client, size)
     block = b"x" * 100_000
     pieces = (block[: min(len(block), size - at)] for at in range(0, size, len(block)))
     assert send(client, upload, 0, pieces).status_code == 204
-    assert path(settings.data_dir, upload).stat().st_size == size
+    assert len(content(database, settings, upload)) == size
 
 
-def test_what_arrived_before_a_cut_is_kept_unless_it_has_a_checksum(client: TestClient, settings: Settings) -> None:
+def test_what_arrived_before_a_cut_is_kept_unless_it_has_a_checksum(
+    client: TestClient, database: Database, settings: Settings
+) -> None:
     """The connection breaks in the middle: an ASGI server then sends http.disconnect."""
     for checked, kept in (({}, 6), (sha256(b"0123456789"), 0)):
         upload = begin(client, 10)
@@ -151,7 +179,7 @@ def test_what_arrived_before_a_cut_is_kept_unless_it_has_a_checksum(client: Test
         cut(client, f"/v1/uploads/{upload}", headers, [b"012", b"345"])
         assert arrived(client, upload) == kept
         assert send(client, upload, kept, b"0123456789"[kept:]).status_code == 204
-        assert path(settings.data_dir, upload).read_bytes() == b"0123456789"
+        assert content(database, settings, upload) == b"0123456789"
 
 
 def cut(client: TestClient, url: str, headers: dict[str, str], chunks: list[bytes]) -> None:
@@ -186,25 +214,63 @@ def cut(client: TestClient, url: str, headers: dict[str, str], chunks: list[byte
     client.portal.call(run)
 
 
-def test_bytes_that_were_written_but_never_counted_are_overwritten(client: TestClient, settings: Settings) -> None:
-    """What kill -9 leaves: the file is ahead of the row."""
+def test_a_part_that_was_stored_but_never_counted_is_passed_over(
+    client: TestClient, database: Database, settings: Settings
+) -> None:
+    """What kill -9 leaves: a file without a row. It goes when the upload goes."""
     upload = begin(client, 10)
     send(client, upload, 0, b"0123")
-    with path(settings.data_dir, upload).open("ab") as file:
-        file.write(b"garbage")
+    open_storage(settings.storage_url).put(f"{folder(upload)}/{4:018d}-aa", io.BytesIO(b"garbage"))
     assert arrived(client, upload) == 4
     assert send(client, upload, 4, b"456789").status_code == 204
-    assert path(settings.data_dir, upload).read_bytes() == b"0123456789"
+    assert content(database, settings, upload) == b"0123456789"
+    assert kept(settings, upload) == 3
+    assert client.delete(f"/v1/uploads/{upload}", headers=TUS).status_code == 204
+    assert kept(settings, upload) == 0
 
 
-def test_only_one_request_writes(client: TestClient, settings: Settings) -> None:
+def test_a_large_piece_becomes_several_parts(
+    client: TestClient, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "PART_BYTES", 4)
+    upload, pieces = begin(client, 10), (b"012", b"345", b"678", b"9")
+    assert send(client, upload, 0, (piece for piece in pieces), **sha256(b"".join(pieces))).status_code == 204
+    assert content(database, settings, upload) == b"0123456789"
+    assert kept(settings, upload) == 2
+    wrong = begin(client, 10)
+    assert send(client, wrong, 0, (piece for piece in pieces), **sha256(b"x")).status_code == 460
+    assert (arrived(client, wrong), kept(settings, wrong)) == (0, 0)
+
+
+def test_only_one_request_of_a_process_writes(client: TestClient) -> None:
     upload = begin(client, 6)
-    with path(settings.data_dir, upload).open("rb") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    with service._alone(upload):
         response = send(client, upload, 0, b"012345")
         assert (response.status_code, response.json()["code"]) == (423, "busy")
     assert arrived(client, upload) == 0
     assert send(client, upload, 0, b"012345").status_code == 204
+
+
+def test_of_two_processes_that_write_one_is_counted(
+    client: TestClient, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slower one finds that the offset has moved on; its part goes, the other's stays."""
+    upload = begin(client, 6)
+    with TestClient(create_app(settings, doorbell=RecordingDoorbell()), headers=bearer(make_key(database))) as other:
+        store = service._Piece.store
+
+        def overtaken(piece: service._Piece) -> None:
+            monkeypatch.setattr(service._Piece, "store", store)
+            monkeypatch.setattr(service, "_written_to", set())  # the other process has a set of its own
+            assert send(other, upload, 0, b"other!").status_code == 204
+            monkeypatch.undo()
+            store(piece)
+
+        monkeypatch.setattr(service._Piece, "store", overtaken)
+        response = send(client, upload, 0, b"slower")
+    assert (response.status_code, response.json()["code"]) == (409, "wrong_offset")
+    assert content(database, settings, upload) == b"other!"
+    assert kept(settings, upload) == 1
 
 
 def test_an_upload_belongs_to_its_project_and_needs_the_scope(
@@ -224,8 +290,10 @@ def test_a_forgotten_upload_expires(client: TestClient, settings: Settings, data
     with database.transaction() as session:
         session.get_one(Upload, forgotten).expires_at = now(session) - timedelta(seconds=1)
     assert client.head(f"/v1/uploads/{forgotten}", headers=TUS).status_code == 404
-    assert expire(database, settings.data_dir) == 1
-    assert not path(settings.data_dir, forgotten).exists()
+    storage = open_storage(settings.storage_url)
+    storage.put(f"{folder(forgotten)}/{0:018d}-aa", io.BytesIO(b"01"))
+    assert expire(database, storage) == 1
+    assert kept(settings, forgotten) == 0
     assert arrived(client, fresh) == 0
 
 
@@ -239,7 +307,7 @@ def test_a_full_disk_is_said_and_costs_what_was_not_counted(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("app.uploads.service.os.fsync", full)
+        patched.setattr("app.storage.local.os.fsync", full)
         response = send(client, upload, 3, b"345")
     assert (response.status_code, response.json()["code"]) == (507, "storage_error")
     assert arrived(client, upload) == 3

@@ -45,8 +45,8 @@ class Tus:
         mishap = self.mishaps.pop(0) if self.mishaps else ""
         if mishap == "cut before":
             raise httpx.ReadError("cut")
-        if mishap == "busy":
-            return problem(423, "busy")
+        if mishap in ("busy", "store away"):
+            return problem(423 if mishap == "busy" else 503, mishap)
         if int(request.headers["Upload-Offset"]) != len(self.data):
             return problem(409, "wrong_offset")
         digest = base64.b64encode(hashlib.sha256(request.content).digest()).decode()
@@ -64,7 +64,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "x.zip"
 
 
-@pytest.mark.parametrize("mishaps", [(), ("cut before",), ("cut after",), ("busy", "busy"), ("garbled", "cut after")])
+@pytest.mark.parametrize(
+    "mishaps", [(), ("cut before",), ("cut after",), ("busy", "busy"), ("garbled", "cut after"), ("store away",)]
+)
 def test_a_file_arrives_whole_whatever_happens(connect: Connect, file: Path, mishaps: tuple[str, ...]) -> None:
     server = Tus(*mishaps)
     seen: list[tuple[int, int]] = []

@@ -17,10 +17,10 @@ TREE = Path(__file__).resolve().parent.parent.parent
 @pytest.mark.parametrize(
     ("module", "without"),
     [
-        ("app.main", ["torch", "worker"]),
+        ("app.main", ["torch", "worker", "obstore"]),
         ("app.serve", ["torch", "worker"]),
         ("worker.tasks", ["torch", "fastapi"]),
-        ("worker.__main__", ["torch", "fastapi"]),
+        ("worker.__main__", ["torch", "fastapi", "obstore"]),
         ("worker.child", ["torch", "sqlalchemy", "celery"]),
         ("worker.train", ["sqlalchemy", "celery", "fastapi"]),
         ("stillhouse", ["torch", "fastapi", "sqlalchemy", "celery", "typer", "app", "worker"]),

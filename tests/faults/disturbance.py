@@ -59,7 +59,7 @@ SHORT: dict[str, Any] = {
     **{name: part for name, part in SPEC.items() if name != "teacher"},
     "name": "short",
     "method": {"name": "none"},
-    "training": {"epochs": 10, "batch_size": 32, "augmentation": "crop", "optimizer": {"name": "adam"}},
+    "training": {"epochs": 8, "batch_size": 32, "augmentation": "crop", "optimizer": {"name": "adam"}},
     "control": False,
 }
 """One network alone, for faults whose moment does not depend on the phase."""

@@ -19,6 +19,8 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self.port = free_port()
         self.delay = 0.0
+        self.room: int | None = None
+        """Bytes that may still go to the server before every connection is cut; None for any number."""
         self._to = port
         self._mode: Mode = "open"
         self._connections: list[socket.socket] = []
@@ -78,15 +80,19 @@ class Proxy:
             server.settimeout(None)
             with self._lock:
                 self._connections += [client, server]
-            for reading, writing in ((client, server), (server, client)):
-                threading.Thread(target=self._pass_on, args=(reading, writing), daemon=True).start()
+            for ends in ((client, server, True), (server, client, False)):
+                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
 
-    def _pass_on(self, reading: socket.socket, writing: socket.socket) -> None:
+    def _pass_on(self, reading: socket.socket, writing: socket.socket, up: bool) -> None:  # noqa: FBT001  # a thread's
         with contextlib.suppress(OSError):
             while piece := reading.recv(2**16):
                 time.sleep(self.delay)
                 if self._mode == "half-open":
                     continue  # swallowed: neither side learns of it
+                if up and self.room is not None:
+                    self.room -= len(piece)
+                    if self.room < 0:
+                        break
                 writing.sendall(piece)
         for end in (reading, writing):
             with contextlib.suppress(OSError):

@@ -282,7 +282,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("app.storage.os.fsync", full)
+    monkeypatch.setattr("app.storage.local.os.fsync", full)
     with pytest.raises(StorageError, match="No space left on device; free some space"):
         storage.put("jobs/job_1/x.bin", io.BytesIO(b"abc"))
     assert list((tmp_path / "files" / "jobs" / "job_1").iterdir()) == []
