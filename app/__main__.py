@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app import doctor as doctor_module
+from app import logs, tracing
 from app import serve as serve_module
 from app.accounts import service as accounts
 from app.accounts.schemas import Name
@@ -42,6 +43,7 @@ def serve(
 ) -> None:
     """API and one worker on one data directory."""
     settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
+    logs.configure("serve", form=settings.log_format, level=logging.WARNING)
     raise typer.Exit(serve_module.serve(settings, host=host, port=port))
 
 
@@ -56,10 +58,21 @@ def api(
     if lifeline is not None:
         die_with_parent(lifeline)
     settings = Settings()
+    logs.configure("api", form=settings.log_format, level=logging.WARNING)
+    tracing.configure("api")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     if pending(settings.database_url):
         raise CannotStart("the database is not migrated; run: stillhouse migrate")
-    uvicorn.run(create_app(settings), host=host, port=port, fd=fd, log_level="warning", timeout_graceful_shutdown=5)
+    uvicorn.run(
+        create_app(settings),
+        host=host,
+        port=port,
+        fd=fd,
+        log_level="warning",
+        log_config=None,  # its records go where all others go
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
 
 
 @cli.command()
@@ -128,7 +141,7 @@ def revoke_key(key_id: str, *, as_json: Json = False) -> None:
 def main() -> None:
     """Run a command."""
     os.umask(0o077)  # what is written here is this user's alone: keys' digests, specs, models
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logs.configure("app", form="text", level=logging.WARNING)
     with mendable():
         cli()
 

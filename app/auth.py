@@ -15,8 +15,8 @@ from app.db import now
 from app.errors import Forbidden, Unauthorized
 from app.tables import ApiKey, Project
 
-Scope = Literal["jobs:read", "jobs:write", "admin"]
-SCOPES: tuple[Scope, ...] = ("jobs:read", "jobs:write", "admin")
+Scope = Literal["jobs:read", "jobs:write", "metrics:read", "admin"]
+SCOPES: tuple[Scope, ...] = ("jobs:read", "jobs:write", "metrics:read", "admin")
 _USE_RECORDED_EVERY = timedelta(minutes=1)
 
 

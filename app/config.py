@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import quote
 
 from pydantic import Field, model_validator
@@ -84,6 +84,24 @@ class Settings(BaseSettings):
     )
     tables_limit_bytes: int = Field(
         default=32 * 2**30, ge=0, description="View tables kept of all projects together, and of one; 0 keeps none."
+    )
+    least_free_bytes: int = Field(
+        default=256 * 2**20, ge=0, description="A worker with less room in its data directory takes no job."
+    )
+    worker_forget_seconds: float = Field(
+        default=86400, gt=0, description="How long a worker that fell silent stays in the register."
+    )
+    project_running_limit: int | None = Field(
+        default=None, ge=0, description="Jobs of a project that run at once; a project may have its own. Unset: any."
+    )
+    project_waiting_limit: int | None = Field(
+        default=None, ge=0, description="Jobs of a project that wait, queued or paused; more are refused. Unset: any."
+    )
+    retention_days: float | None = Field(
+        default=None, gt=0, description="Jobs that ended so long ago are deleted with their files. Unset: never."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="`json` writes one object a line, with the ids of request, job and attempt."
     )
     queues: str = Field(default="default", description="Queues a worker serves, separated by commas.")
     worker_name: str = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from app.auth import Caller, Scope, authenticate, record_use
 from app.config import Settings
 from app.db import Database
+from app.measures import Measures
 from app.queue import Doorbell
 from app.storage import Storage
 
@@ -29,6 +30,7 @@ class Services:
     database: Database
     storage: Storage
     doorbell: Doorbell
+    measures: Measures = field(default_factory=Measures)
 
 
 def services(request: Request) -> Services:

@@ -12,6 +12,7 @@ AppError
 ├── WrongProtocol   412 wrong_protocol: a version of tus that is not spoken here
 ├── Busy            423 busy: another request is writing
 ├── WrongChecksum   460 wrong_checksum
+├── TooMany         429 too_many_jobs
 ├── Unavailable     503 unavailable: the database does not answer
 └── StorageError    507 storage_error: no space, no right to write
     └── StorageAway 503 storage_error: the store does not answer now
@@ -84,6 +85,10 @@ class Busy(AppError):
 
 class WrongChecksum(AppError):
     status, code, title = 460, "wrong_checksum", "Checksum mismatch"
+
+
+class TooMany(AppError):
+    status, code, title = 429, "too_many_jobs", "Too many jobs"
 
 
 class Unavailable(AppError):

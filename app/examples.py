@@ -20,6 +20,22 @@ _HEADLINE |= {"latency_ms": 0.41}
 _FIELD_ERROR = {"pointer": "/method/temperature", "code": "greater_than", "message": "Input should be greater than 0"}
 
 EXAMPLES: dict[str, Any] = {
+    "Worker": {
+        "id": "wrk_01m8a0y2k4m6n8p0q2r4s6t8v0",
+        "name": "gpu-7-4411",
+        "host": "gpu-7",
+        "pid": 4411,
+        "devices": ["cuda:0"],
+        "memory_bytes": 137438953472,
+        "versions": {"python": "3.11.7", "stillhouse": "0.1.0", "torch": "2.15.0"},
+        "queues": ["default", "large"],
+        "state": "ready",
+        "reason": None,
+        "live": True,
+        "running": 1,
+        "started_at": _AT,
+        "heartbeat_at": _AT,
+    },
     "ApiKey": {
         "id": "key_01m8a0z7v1c1k8r3q5h2n4t6w8",
         "name": "pipeline",

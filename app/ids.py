@@ -6,7 +6,7 @@ from typing import Literal
 
 from ulid import ULID
 
-Prefix = Literal["job", "evt", "ckpt", "art", "key", "prj", "upl", "ds", "mdl", "val"]
+Prefix = Literal["job", "evt", "ckpt", "art", "key", "prj", "upl", "ds", "mdl", "val", "wrk"]
 
 
 def new_id(prefix: Prefix) -> str:

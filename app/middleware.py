@@ -9,6 +9,7 @@ import re
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
+from app import logs
 from stillhouse.resources import Problem
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class RequestGuard:
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode() if _SANE_ID.fullmatch(given) else f"req_{str(ULID()).lower()}"
         scope.setdefault("state", {})["request_id"] = request_id
+        logs.bind(request_id=request_id)
 
         started = False
 

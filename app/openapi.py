@@ -22,6 +22,7 @@ _ERRORS = {
     413: "The body or file is too large, or the project's quota is used up",
     415: "The body is not declared as what is expected",
     422: "A field or parameter is not as it must be",
+    429: "The project has as many waiting jobs as it may",
     500: "A defect in the service",
     503: "The database does not answer now; send the same request again",
 }

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from app.db import unavailable
-from app.errors import AppError, Unavailable
+from app.errors import AppError, StorageError, Unavailable
 from stillhouse.resources import FieldError, Problem
 from stillhouse.spec.pointers import pointer
 
@@ -28,6 +28,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(AppError)
     def app_error(request: Request, error: AppError) -> JSONResponse:
+        if isinstance(error, StorageError):
+            request.app.state.services.measures.store_errors.inc()
         return problem(request, error.status, error.code, error.title, str(error), error.errors, dict(error.headers))
 
     @app.exception_handler(SQLAlchemyError)

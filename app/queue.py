@@ -8,7 +8,7 @@ import threading
 import uuid
 from pathlib import Path
 from queue import Empty, Full, Queue
-from time import monotonic_ns
+from time import monotonic_ns, time
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +23,7 @@ from app.db import on_commit
 logger = logging.getLogger(__name__)
 
 RUN_NEXT = "stillhouse.run_next"
+_LOOK_SECONDS = 3
 _REDIS = ("redis", "rediss")
 _MOST_WAITING = 1000
 """Messages that wait for a slow broker; further ones are not sent."""
@@ -109,6 +110,27 @@ def _folders(root: Path) -> dict[str, object]:
     }
 
 
+def purge_stale(settings: Settings, *, seconds: float) -> int:
+    """Drop messages of the folder broker that nobody took for so long, and drafts that a dead process left; how many.
+
+    A message is a doorbell, and free workers look for themselves, so nothing is lost by it. What a worker took is no
+    longer there. Other brokers are left alone: they outlive us, and are their operators'.
+    """
+    url = urlsplit(settings.broker_url)
+    if url.scheme != "filesystem":
+        return 0
+    gone = 0
+    for folder in ("messages", "drafts"):
+        for path in (Path(unquote(url.path)) / folder).glob("*.msg"):
+            try:
+                if time() - path.stat().st_mtime > seconds:
+                    path.unlink()
+                    gone += 1
+            except FileNotFoundError:
+                continue  # a worker took it
+    return gone
+
+
 class Doorbell:
     """Wakes a worker. When the broker is down nothing is lost: free workers also look for themselves."""
 
@@ -124,6 +146,15 @@ class Doorbell:
             self._celery.send_task(RUN_NEXT, args=[job_id], queue=queue)
         except Exception as error:  # noqa: BLE001  # whatever a broker does, the job is stored
             logger.warning("the broker did not take the message for %s: %s", job_id, error)
+
+    def complaint(self) -> str | None:
+        """Why the broker takes no message; None when it does."""
+        try:
+            with self._celery.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, timeout=_LOOK_SECONDS)
+        except Exception as error:  # noqa: BLE001  # whatever a broker does, it is down
+            return f"{type(error).__name__}: {error}; check STILLHOUSE_BROKER_URL"
+        return None
 
     def ring_after(self, session: Session, queue: str, job_id: str) -> None:
         """Ring once the unit of work has committed, on a thread of its own: no client waits for a broker that hangs."""

@@ -95,6 +95,7 @@ class Job(Resource):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    warnings: list[str] = Field([], description="Of a job that waits: what keeps it from being taken now.")
 
 
 class Event(Resource):

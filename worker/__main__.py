@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from celery.platforms import SecurityWarning
 
+from app import logs, tracing
 from app.config import Settings
 from app.db import Database
 from app.failing import CannotStart, mendable
@@ -21,6 +22,7 @@ from app.migrate import pending
 from app.queue import create_celery
 from app.storage import open_storage
 from worker import scratch
+from worker.registration import Registration
 from worker.supervisor import Supervisor
 from worker.tasks import Slots, look_out, register, validate_uploads
 
@@ -32,15 +34,21 @@ def main() -> None:
     options = parser.parse_args()
     if options.lifeline is not None:
         die_with_parent(options.lifeline)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it would tell of each look at the migrations
     settings = Settings()
+    logs.configure("worker", form=settings.log_format, level=logging.INFO)
+    tracing.configure("worker")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     if pending(settings.database_url):
         raise CannotStart("the database is not migrated; run: stillhouse migrate")
     host = socket.gethostname()
     name = settings.worker_name or f"{host}-{os.getpid()}"
-    worker = Worker(name=name, host=host, devices=_devices(settings.devices), queues=settings.queue_names)
+    worker = Worker(
+        name=name,
+        host=host,
+        devices=_devices(settings.devices),
+        queues=settings.queue_names,
+        running_limit=settings.project_running_limit,
+    )
     held = scratch.own(settings.data_dir, name)
     database = Database(settings.database_url)
     storage = open_storage(settings.storage_url, patience_seconds=settings.storage_patience_seconds)
@@ -49,6 +57,7 @@ def main() -> None:
     celery = create_celery(settings)
     slots = Slots(1)
     register(celery, supervisor, slots, validator=validator)
+    registration = Registration(settings, database, worker, fitness=supervisor.fitness, draining=supervisor.draining)
     looking = (look_out(supervisor, slots), validate_uploads(validator))
     # celery warns of root because of pickle, which is off here; what needs no root runs in confined children
     warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -72,6 +81,7 @@ def main() -> None:
             each.draining.set()
         for thread in looking:
             thread.join()  # it gives its job back, as the task does
+        registration.close()
         held.close()
 
 

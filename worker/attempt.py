@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app import logs, tracing
 from app.config import Settings
 from app.db import Database
 from app.errors import StorageError
@@ -17,35 +16,20 @@ from app.lifecycle.garbage import drop
 from app.lifecycle.lease import Lease, LeaseLost, held
 from app.lifecycle.settle import end
 from app.storage import Storage
-from app.tables import Checkpoint, DataSet
 from stillhouse.spec.reasons import REASONS
 from worker import staging, tables, weights
 from worker.cgroup import memory_limit
 from worker.engine import failpoint
 from worker.handover import PHASE, Handover, Untrustworthy, point
 from worker.heartbeat import Heartbeat
+from worker.needs import Needs, needs
 from worker.patience import insist
 from worker.publish import publish
-from worker.reporter import Reporter, resumable, run_seconds
+from worker.reporter import Reporter
 from worker.sandbox import Child, spawn
 from worker.watch import Ending, Watch
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Read:
-    """What an attempt reads of its job before it stages anything."""
-
-    spec: dict[str, Any]
-    plan: dict[str, Any] | None
-    dataset: Mapping[str, Mapping[str, Any]] | None
-    """The files of an uploaded data set; None of a built-in one."""
-    checkpoints: dict[str, list[Checkpoint]]
-    weights: dict[str, weights.Source]
-    table: tables.Kept | None
-    spent: float
-    """Seconds of all attempts so far."""
 
 
 class Attempt:
@@ -82,7 +66,12 @@ class Attempt:
 
     def run(self) -> None:
         """Stage, train, publish; whatever goes wrong becomes a reason on the row. Raises LeaseLost."""
-        with self.beat:
+        job_id, attempt = self.lease.job_id, self.lease.attempt
+        with (
+            logs.bound(job_id=job_id, attempt=attempt),
+            tracing.span("attempt", job_id=job_id, attempt=attempt),
+            self.beat,
+        ):
             try:
                 ending = self._work()
                 if ending.reason is None:
@@ -170,21 +159,9 @@ class Attempt:
     def _watch(self, allowed_seconds: float | None) -> Watch:
         return Watch(self.settings, self.beat, self.draining, allowed_seconds=allowed_seconds)
 
-    def _read(self) -> Read:
+    def _read(self) -> Needs:
         with self.database.transaction() as session:
-            job = held(session, self.lease)
-            uploaded = session.get(DataSet, job.spec["dataset"]["id"])
-            files = None if uploaded is None else uploaded.files
-            networks = weights.sources(session, job)
-            return Read(
-                spec=job.spec,
-                plan=job.plan,
-                dataset=files,
-                checkpoints=resumable(session, job.id),
-                weights=networks,
-                table=tables.kept(self.settings, job, files, networks),
-                spent=run_seconds(session, job),
-            )
+            return needs(session, self.settings, held(session, self.lease))
 
     def _run_child(self, watch: Watch, child: Child, *, resumed_from: str | None = None) -> Ending:
         """Watch a child to its end. What it said of its own failure counts for more than how it ended."""

@@ -22,6 +22,7 @@ from app.storage import Storage
 from app.tables import Kind
 from worker.attempt import Attempt
 from worker.engine import failpoint
+from worker.fitness import Fitness
 from worker.validation import Validation
 
 logger = logging.getLogger(__name__)
@@ -38,10 +39,15 @@ class Supervisor:
         self.storage = storage
         self.worker = worker
         self.draining = threading.Event()
+        self.fitness = Fitness(
+            settings.data_dir,
+            least_free_bytes=settings.least_free_bytes,
+            devices=worker.devices if worker.kind == "distillation" else (),  # a validation runs on the CPU
+        )
 
     def run_next(self) -> bool:
         """Claim the best waiting job and see it through; whether there was one."""
-        if self.draining.is_set():
+        if not self.takes_jobs():
             return False
         failpoint.reach("claim.before")
         try:
@@ -64,6 +70,10 @@ class Supervisor:
         except LeaseLost:
             logger.warning("%s attempt %d was taken over; nothing more is written", lease.job_id, lease.attempt)
         return True
+
+    def takes_jobs(self) -> bool:
+        """Whether it may claim: it was not asked to stop, and its disk and GPUs are fit."""
+        return not self.draining.is_set() and self.fitness.complaint() is None
 
     def _end(self, lease: Lease, error: StorageError) -> None:
         """There was no room even to begin."""

@@ -17,4 +17,4 @@ class KeyRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Name = "key"
-    scopes: list[Scope] = Field(default=["jobs:read", "jobs:write"], min_length=1, max_length=3)
+    scopes: list[Scope] = Field(default=["jobs:read", "jobs:write"], min_length=1, max_length=4)

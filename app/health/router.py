@@ -39,9 +39,13 @@ def healthz() -> Health:
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready: the parts say why."}})
 def readyz(given: ServicesDep, response: Response) -> Readiness:
-    """Ready to take jobs: database and storage work, the database is migrated, and there is room on the disk."""
-    parts = {"database": _database(given), "storage": _storage(given), "disk": _disk(given)}
-    ready = all(state == "ok" for state in parts.values())
+    """Ready to take jobs: the database answers and is migrated, the store can be reached, the disk has room.
+
+    A broker that is down is told of and costs no readiness: jobs are taken, and free workers look for them.
+    """
+    needed = {"database": _database(given), "storage": _storage(given), "disk": _disk(given)}
+    ready = all(state == "ok" for state in needed.values())
+    parts = {**needed, "broker": given.doorbell.complaint() or "ok"}
     response.status_code = 200 if ready else 503
     return Readiness(ready=ready, parts=parts)
 

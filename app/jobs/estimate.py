@@ -10,8 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.auth import Caller
-from app.jobs.service import checked
+from app.config import Settings
+from app.jobs.service import checked, prospects
 from app.jobs.weights import check_weights
+from app.lifecycle import quotas
 from app.tables import Job
 from stillhouse.resources import DryRun, Estimate
 from stillhouse.spec import JobSpec
@@ -25,13 +27,16 @@ _FROZEN_BYTES = 4
 _LIKE_IT = 20
 
 
-def dry_run(session: Session, caller: Caller, spec: JobSpec) -> DryRun:
-    """The spec with every default filled in, what to think about, and what it would take. Raises Invalid."""
+def dry_run(session: Session, settings: Settings, caller: Caller, spec: JobSpec) -> DryRun:
+    """The spec with every default filled in, what to think about, and what it would take. Raises Invalid.
+
+    It is not admissible when it could never run as things are set; that nobody would take it now is a warning.
+    """
     found, dataset = checked(session, caller, spec)
     check_weights(session, caller, spec, dataset)
     complete = spec.complete(classes=len(dataset.classes))
     seconds = _seconds(session, caller, complete)
-    warnings = list(found.warnings)
+    warnings = [*found.warnings, *prospects(session, settings, caller, spec.resources.queue)]
     if seconds is None:
         warnings.append(
             "no job with this data set and these networks has run here yet, so its time cannot be estimated"
@@ -44,7 +49,7 @@ def dry_run(session: Session, caller: Caller, spec: JobSpec) -> DryRun:
             "student": read_by(complete.imitations, "student", found.student),
             "teacher": read_by(complete.imitations, "teacher", found.teacher),
         },
-        admissible=True,
+        admissible=quotas.running_none(session, caller.project_id, settings.project_running_limit) is None,
     )
 
 

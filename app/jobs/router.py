@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
+from sqlalchemy.orm import Session
 
+from app import tables
 from app.auth import Caller
-from app.dependencies import Reader, ReadSession, ServicesDep, Writer, WriteSession
+from app.dependencies import Reader, ReadSession, Services, ServicesDep, Writer, WriteSession
 from app.jobs import estimate, listing, schemas, service
 from app.lifecycle import stop
 from stillhouse.resources import DryRun, Job, Page
@@ -63,9 +66,9 @@ def create_job(
     """Submit a job. With an ``Idempotency-Key`` a request may be sent again without making a second job."""
     if dry_run:
         response.status_code = 200
-        return estimate.dry_run(session, caller, spec)
+        return estimate.dry_run(session, given.settings, caller, spec)
     created = service.create(session, given, caller, spec, idempotency_key=idempotency_key)
-    return _created(created, response, caller)
+    return _created(created, session, given, caller, response)
 
 
 _METADATA = {
@@ -83,6 +86,7 @@ def list_jobs(  # noqa: PLR0913, PLR0917  # each is a documented query parameter
     request: Request,
     caller: Reader,
     session: ReadSession,
+    given: ServicesDep,
     status: Annotated[list[Status] | None, Query(description="Any of these.")] = None,
     tag: Annotated[list[str] | None, Query(description="All of these.")] = None,
     created_after: datetime | None = None,
@@ -101,7 +105,7 @@ def list_jobs(  # noqa: PLR0913, PLR0917  # each is a documented query parameter
         q=q,
     )
     rows, following = listing.find(session, caller, filters, limit=limit, cursor=cursor)
-    data = [schemas.job(row, caller.project) for row in rows]
+    data = _shown(session, given, caller, rows)
     return Page(data=data, has_more=following is not None, next_cursor=following)
 
 
@@ -111,39 +115,48 @@ def _metadata(request: Request) -> dict[str, str]:
 
 
 @router.get("/{job_id}")
-def get_job(job_id: str, caller: Reader, session: ReadSession) -> Job:
+def get_job(job_id: str, caller: Reader, session: ReadSession, given: ServicesDep) -> Job:
     """A job as it stands."""
-    return schemas.job(service.get(session, caller, job_id), caller.project)
+    return _shown(session, given, caller, [service.get(session, caller, job_id)])[0]
+
+
+def _shown(session: Session, given: Services, caller: Caller, rows: Sequence[tables.Job]) -> list[Job]:
+    """Jobs as a client sees them; of those that wait also what keeps them from being taken."""
+    queues = {row.queue for row in rows if row.status == "queued"}
+    known = {queue: service.prospects(session, given.settings, caller, queue) for queue in sorted(queues)}
+    return [
+        schemas.job(row, caller.project, warnings=known[row.queue] if row.status == "queued" else ()) for row in rows
+    ]
 
 
 ACTED: dict[int | str, dict[str, Any]] = {202: {"model": Job, "description": "Accepted: a worker must act"}}
 
 
 @router.post("/{job_id}/cancel", responses=ACTED)
-def cancel_job(job_id: str, caller: Writer, session: WriteSession, response: Response) -> Job:
+def cancel_job(job_id: str, caller: Writer, session: WriteSession, given: ServicesDep, response: Response) -> Job:
     """Cancel a job: 200 when it has stopped, 202 when its worker must stop it, 409 when it has ended otherwise."""
-    return _steer(job_id, caller, session, response, stop.cancel)
+    return _steer(job_id, caller, session, given, response, stop.cancel)
 
 
 @router.post("/{job_id}/pause", responses=ACTED)
-def pause_job(job_id: str, caller: Writer, session: WriteSession, response: Response) -> Job:
+def pause_job(job_id: str, caller: Writer, session: WriteSession, given: ServicesDep, response: Response) -> Job:
     """Pause a job at a checkpoint: 200 when it is paused, 202 when its worker must act."""
-    return _steer(job_id, caller, session, response, stop.pause)
+    return _steer(job_id, caller, session, given, response, stop.pause)
 
 
 @router.post("/{job_id}/resume", responses=ACTED)
 def resume_job(job_id: str, caller: Writer, session: WriteSession, given: ServicesDep, response: Response) -> Job:
     """Put a paused job back into the queue."""
-    job = _steer(job_id, caller, session, response, stop.resume)
+    job = _steer(job_id, caller, session, given, response, stop.resume)
     if job.status == "queued":
         given.doorbell.ring_after(session, job.spec.resources.queue, job.id)
     return job
 
 
-def _steer(job_id: str, caller: Writer, session: WriteSession, response: Response, act: stop.Action) -> Job:
+def _steer(job_id: str, caller: Caller, session: Session, given: Services, response: Response, act: stop.Action) -> Job:
     job = service.get_locked(session, caller, job_id)
     response.status_code = 202 if act(session, job) == "asked" else 200
-    return schemas.job(job, caller.project)
+    return _shown(session, given, caller, [job])[0]
 
 
 @router.post("/{job_id}/retry", status_code=201, responses=CREATED)
@@ -158,15 +171,15 @@ def retry_job(
 ) -> Job:
     """Make a new job from the same spec. With an ``Idempotency-Key`` it may be sent again without a second job."""
     created = service.retry(session, given, caller, job_id, idempotency_key=idempotency_key)
-    return _created(created, response, caller)
+    return _created(created, session, given, caller, response)
 
 
-def _created(created: service.Created, response: Response, caller: Caller) -> Job:
+def _created(created: service.Created, session: Session, given: Services, caller: Caller, response: Response) -> Job:
     if created.replayed:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = "true"
     response.headers["Location"] = f"/v1/jobs/{created.job.id}"
-    return schemas.job(created.job, caller.project)
+    return _shown(session, given, caller, [created.job])[0]
 
 
 @router.delete("/{job_id}", status_code=204)

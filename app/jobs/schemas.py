@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app import tables
 from stillhouse import resources
 from stillhouse.spec import JobSpec
 from stillhouse.spec.reasons import TERMINAL
 
 
-def job(row: tables.Job, project: str) -> resources.Job:
+def job(row: tables.Job, project: str, *, warnings: Sequence[str] = ()) -> resources.Job:
     """A job as a client sees it."""
     return resources.Job(
         id=row.id,
@@ -27,6 +29,7 @@ def job(row: tables.Job, project: str) -> resources.Job:
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        warnings=list(warnings),
     )
 
 

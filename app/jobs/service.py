@@ -12,13 +12,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.auth import Caller
-from app.db import now, on_commit
+from app.config import Settings
+from app.db import now
 from app.dependencies import Services
 from app.errors import Conflict, Invalid, NotFound
 from app.ids import new_id
 from app.jobs.weights import check_weights
-from app.lifecycle import events
-from app.lifecycle.garbage import discard
+from app.lifecycle import events, fleet, quotas, retention
 from app.lifecycle.moves import lock
 from app.lifecycle.validation import state_of
 from app.tables import DataSet, IdempotencyKey, Job, JobLabel
@@ -78,6 +78,7 @@ def create(session: Session, given: Services, caller: Caller, spec: JobSpec, *, 
     def insert() -> Job:
         _, dataset = checked(session, caller, spec)
         check_weights(session, caller, spec, dataset)
+        quotas.check_waiting(session, caller.project_id, given.settings.project_waiting_limit)
         return _insert(session, caller, spec.complete(classes=len(dataset.classes)), retry_of=None)
 
     return _once(session, given, caller, insert, asked=asked, idempotency_key=idempotency_key)
@@ -93,6 +94,7 @@ def retry(session: Session, given: Services, caller: Caller, job_id: str, *, ide
         spec = JobSpec.model_validate(old.spec)
         _, dataset = checked(session, caller, spec)  # its data set, or its weights, may be gone
         check_weights(session, caller, spec, dataset)
+        quotas.check_waiting(session, caller.project_id, given.settings.project_waiting_limit)
         return _insert(session, caller, spec, retry_of=old.id)
 
     return _once(session, given, caller, insert, asked=f"retry {job_id}", idempotency_key=idempotency_key)
@@ -133,6 +135,15 @@ def _once(
         return Created(earlier, replayed=True)
     given.doorbell.ring_after(session, job.queue, job.id)
     return Created(job, replayed=False)
+
+
+def prospects(session: Session, settings: Settings, caller: Caller, queue: str) -> tuple[str, ...]:
+    """What keeps a job of this project in this queue from being run now."""
+    found = (
+        quotas.running_none(session, caller.project_id, settings.project_running_limit),
+        fleet.complaint(session, queue, lease_seconds=settings.lease_seconds),
+    )
+    return tuple(sentence for sentence in found if sentence is not None)
 
 
 def _replay(session: Session, caller: Caller, key: str, fingerprint: str) -> Job | None:
@@ -195,5 +206,4 @@ def delete(session: Session, given: Services, caller: Caller, job_id: str) -> No
     job = get_locked(session, caller, job_id)
     if job.status not in TERMINAL:
         raise Conflict(f"the job is {job.status}; cancel it first", code="invalid_state")
-    session.delete(job)
-    on_commit(session, lambda: discard(given.storage, f"jobs/{job_id}"))
+    retention.delete(session, given.storage, job)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.db import now
-from app.lifecycle import events
+from app.lifecycle import events, outcomes
 from app.lifecycle.moves import move
 from app.tables import Artifact, Attempt, Job
 from stillhouse.spec.reasons import REASONS
@@ -77,3 +77,4 @@ def _end_attempt(session: Session, job: Job, *, reason: str | None, exit_: int |
     attempt.ended_at, attempt.reason, attempt.exit = moment, reason, exit_
     job.run_seconds += (moment - attempt.started_at).total_seconds()
     events.append(session, job, "job.attempt_ended", {"reason": reason, "exit": exit_}, at=moment)
+    outcomes.tally(session, job.kind, reason or "succeeded")

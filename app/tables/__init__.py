@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.tables.accounts import ApiKey, Project
 from app.tables.assets import DataSet, Model, Upload, UploadPart, Validated
 from app.tables.base import Base
+from app.tables.fleet import Outcome, Worker
 from app.tables.jobs import (
     Artifact,
     Attempt,
@@ -33,8 +34,10 @@ __all__ = [
     "LogChunk",
     "MetricPoint",
     "Model",
+    "Outcome",
     "Project",
     "Upload",
     "UploadPart",
     "Validated",
+    "Worker",
 ]

@@ -17,6 +17,10 @@ class Project(Base):
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(64), unique=True)
+    running_limit: Mapped[int | None]
+    """Jobs of it that may run at once; null is the installation's own limit, 0 is none."""
+    waiting_limit: Mapped[int | None]
+    """Jobs of it that may wait, queued or paused."""
     created_at: Mapped[datetime]
 
 

@@ -66,6 +66,8 @@ def submit(
                 out.print(tables.dry_run(answer))
             return
         job = client.submit(parsed)
+        for warning in job.warnings:
+            err.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
         if watch:
             _watch(client, job.id, as_json=as_json)
         _show(job, as_json=as_json)
@@ -204,6 +206,17 @@ def catalog(kind: Annotated[Kind, typer.Argument()] = "architectures", *, as_jso
     for entry in entries:
         table.add_row(escape(entry.name), escape(entry.description))
     out.print(table)
+
+
+@cli.command("workers")
+def list_workers(*, as_json: Json = False) -> None:
+    """Who takes jobs, and how each is."""
+    with Client() as client:
+        found = client.workers()
+    if as_json:
+        print_json(found)
+    else:
+        out.print(tables.workers(found))
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from stillhouse.fleet import Worker
 from stillhouse.resources import DryRun, Headline, Job, Result, TeacherHeadline
 from stillhouse.spec.methods import title as method_title
 from stillhouse.spec.networks import title
@@ -36,6 +37,21 @@ def jobs(found: Iterable[Job]) -> Table:
         status = f"[{STYLES[row.status]}]{row.status}[/]"
         networks = f"{teacher}{title(row.spec.student)}"
         table.add_row(row.id, escape(row.name), status, escape(networks), f"{row.progress.fraction:.0%}", top1)
+    return table
+
+
+def workers(found: Iterable[Worker]) -> Table:
+    """A line for each worker."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    for heading in ("state", "queues", "devices", "running", "seen", "reason"):
+        table.add_column(heading)
+    for row in found:
+        style = {"ready": "green", "draining": "yellow", "unfit": "red"}[row.state] if row.live else "red"
+        state = f"[{style}]{row.state if row.live else 'silent'}[/]"
+        seen = f"{row.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC"
+        queues, devices = escape(", ".join(row.queues)), escape(", ".join(row.devices))
+        table.add_row(escape(row.name), state, queues, devices, str(row.running), seen, escape(row.reason or ""))
     return table
 
 

@@ -15,6 +15,7 @@ from stillhouse.client.calls import Call, Kind
 from stillhouse.client.config import CONNECT_ATTEMPTS, TIMEOUT_SECONDS, endpoint, pause_before
 from stillhouse.client.errors import ConnectionFailed, raise_for
 from stillhouse.client.upload import AsyncUploads
+from stillhouse.fleet import Worker
 from stillhouse.resources import Artifact, CatalogEntry, DryRun, Event, Job, Metrics
 from stillhouse.spec import JobSpec
 
@@ -127,6 +128,9 @@ class AsyncClient(AsyncUploads):
 
     async def artifacts(self, job_id: str) -> list[Artifact]:
         return (await self._send(calls.artifacts(job_id))).data
+
+    async def workers(self) -> list[Worker]:
+        return (await self._send(calls.workers())).data
 
     async def catalog(self, kind: Kind) -> list[CatalogEntry]:
         return (await self._send(calls.catalog(kind))).data

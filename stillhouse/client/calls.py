@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from ulid import ULID
 
 from stillhouse.client.errors import NotFound
+from stillhouse.fleet import Worker
 from stillhouse.resources import (
     ApiKey,
     Artifact,
@@ -143,6 +144,10 @@ def artifacts(job_id: str) -> Call[Page[Artifact]]:
 
 def catalog(kind: Kind) -> Call[Page[CatalogEntry]]:
     return Call("GET", f"/v1/catalog/{kind}", into(Page[CatalogEntry]))
+
+
+def workers() -> Call[Page[Worker]]:
+    return Call("GET", "/v1/workers", into(Page[Worker]))
 
 
 def create_key(name: str, scopes: Sequence[str]) -> Call[NewApiKey]:

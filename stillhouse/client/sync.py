@@ -17,6 +17,7 @@ from stillhouse.client.config import CONNECT_ATTEMPTS, TIMEOUT_SECONDS, endpoint
 from stillhouse.client.download import check_manifest, fetch, plain_name
 from stillhouse.client.errors import ConnectionFailed, raise_for
 from stillhouse.client.upload import Uploads
+from stillhouse.fleet import Worker
 from stillhouse.resources import (
     ApiKey,
     Artifact,
@@ -206,6 +207,10 @@ class Client(Uploads):
     def catalog(self, kind: Kind) -> list[CatalogEntry]:
         """What a spec may name."""
         return self._send(calls.catalog(kind)).data
+
+    def workers(self) -> list[Worker]:
+        """Every worker that has been heard of lately."""
+        return self._send(calls.workers()).data
 
     def create_key(self, *, name: str, scopes: Sequence[str]) -> NewApiKey:
         """A new key of this project; its secret is in the answer and nowhere else."""

@@ -39,6 +39,9 @@ class RecordingDoorbell(Doorbell):
     def ring(self, queue: str, job_id: str) -> None:
         self.rung.append(job_id)
 
+    def complaint(self) -> str | None:
+        return None
+
     def ring_after(self, session: Session, queue: str, job_id: str) -> None:
         on_commit(session, lambda: self.ring(queue, job_id))
 

@@ -14,7 +14,7 @@ from app.config import Settings
 from app.db import Database
 from app.health import router as health
 from app.main import create_app
-from stillhouse import assets, resources
+from stillhouse import assets, fleet, resources
 from tests.app.conftest import SPEC, RecordingDoorbell, bearer, make_key, submit
 
 OPEN = {"/healthz", "/readyz", "/openapi.json"}
@@ -133,7 +133,10 @@ def test_a_commit_that_fails_is_a_500_and_rings_no_bell(settings: Settings, data
 
 def test_health_needs_no_key_and_readiness_names_what_is_down(client: TestClient, settings: Settings) -> None:
     assert client.get("/healthz", headers={"Authorization": ""}).json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"ready": True, "parts": {"database": "ok", "disk": "ok"}}
+    assert client.get("/readyz").json() == {
+        "ready": True,
+        "parts": {"database": "ok", "storage": "ok", "disk": "ok", "broker": "ok"},
+    }
 
 
 def test_readiness_says_that_the_database_is_not_migrated(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -154,7 +157,7 @@ def test_the_description_names_every_answer(client: TestClient) -> None:
                 assert {"401", "404", "422", "500"} <= statuses, (method, path)
                 assert operation["security"] == [{"HTTPBearer": []}], (method, path)
             for status, answer in operation["responses"].items():
-                assert status in ("204", "304") or answer.get("content"), (method, path, status)
+                assert status in ("204", "304", "307") or answer.get("content"), (method, path, status)
     assert document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]["examples"]
 
 
@@ -171,6 +174,6 @@ def test_every_answer_has_an_example_that_its_model_takes(client: TestClient) ->
         if name.startswith("Page_"):
             continue  # a list of what has its own
         (example,) = schemas[name]["examples"]
-        model = next(found for place in (resources, assets, health) if (found := getattr(place, name, None)))
+        model = next(found for place in (resources, assets, fleet, health) if (found := getattr(place, name, None)))
         model.model_validate_json(json.dumps(example))
         assert set(example) <= set(schemas[name]["properties"]), name

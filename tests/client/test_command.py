@@ -201,6 +201,15 @@ def test_the_doctor_says_what_is_well(running: Service) -> None:
     assert (found.returncode, states["database"], states["broker"], states["torch"]) == (0, "ok", "ok", "ok")
 
 
+def test_the_worker_is_in_the_register(running: Service) -> None:
+    (row,) = json.loads(command("workers", "--json", data_dir=running.data_dir).stdout)["data"]
+    assert (row["state"], row["live"], row["queues"]) == ("ready", True, ["default"])
+    assert row["pid"] == running.pids()["worker"]
+    shown = command("workers", data_dir=running.data_dir).stdout
+    assert row["name"] in shown
+    assert "ready" in shown
+
+
 def test_a_second_serve_on_the_same_directory_is_refused(running: Service) -> None:
     found = command("serve", "--port", "0", "--data-dir", str(running.data_dir), data_dir=running.data_dir)
     assert found.returncode == 1

@@ -1,0 +1,1 @@
+"""The workers: who takes jobs, and how each is."""

@@ -1,0 +1,73 @@
+"""The register of workers: what each says of itself, how long it is believed, what that means for a queue."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from app.db import Database, now
+from app.ids import new_id
+from app.tables import Worker
+from stillhouse.fleet import WorkerState
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a worker says of itself, for as long as it lives."""
+
+    name: str
+    host: str
+    pid: int
+    devices: list[str]
+    memory_bytes: int
+    versions: dict[str, str]
+    queues: list[str]
+
+
+def report(session: Session, who: Description, *, state: WorkerState, reason: str | None, newborn: bool) -> None:
+    """Write that ``who`` lives, and how it is. ``newborn`` marks the first report of a life under this name."""
+    moment = now(session)
+    row = session.scalar(select(Worker).where(Worker.name == who.name).with_for_update())
+    if row is None:
+        row = Worker(id=new_id("wrk"), started_at=moment)
+        session.add(row)
+    elif newborn:
+        row.started_at = moment
+    for name, value in asdict(who).items():
+        setattr(row, name, value)
+    row.state, row.reason, row.heartbeat_at = state, reason, moment
+
+
+def leave(session: Session, name: str) -> None:
+    """A worker has ended as it should: nothing is left to say of it."""
+    session.execute(delete(Worker).where(Worker.name == name))
+
+
+def forget(database: Database, *, seconds: float) -> None:
+    """Drop the workers that have not been heard of for so long."""
+    with database.transaction() as session:
+        session.execute(delete(Worker).where(Worker.heartbeat_at < now(session) - timedelta(seconds=seconds)))
+
+
+def is_live(session: Session, row: Worker, *, lease_seconds: float) -> bool:
+    """Whether a worker has been heard of within the time a lease lasts."""
+    return row.heartbeat_at >= now(session) - timedelta(seconds=lease_seconds)
+
+
+def complaint(session: Session, queue: str, *, lease_seconds: float) -> str | None:
+    """Why a job in ``queue`` would not be taken now; None when a worker is ready for it."""
+    heard_of = now(session) - timedelta(seconds=lease_seconds)
+    live = session.scalars(select(Worker).where(Worker.heartbeat_at >= heard_of).order_by(Worker.name)).all()
+    serving = [row for row in live if queue in row.queues]
+    if any(row.state == "ready" for row in serving):
+        return None
+    if serving:
+        states = "; ".join(f"{row.name} is {row.state}: {row.reason}" for row in serving[:3])
+        return f"no worker that serves the queue {queue!r} is ready ({states}); the job waits until one is"
+    served = sorted({name for row in live for name in row.queues})
+    others = f"live workers serve {', '.join(served)}" if served else "no worker is live"
+    remedy = f"start one with STILLHOUSE_QUEUES={queue}"
+    return f"no live worker serves the queue {queue!r} ({others}); the job waits until one does: {remedy}"

@@ -1,0 +1,26 @@
+"""A worker's sign of life on its own disk: a file that it touches, for a health check that must cost nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def give(data_dir: Path, *, host: str, name: str) -> None:
+    """Touch this worker's file."""
+    file = _folder(data_dir, host) / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+
+
+def take_back(data_dir: Path, *, host: str, name: str) -> None:
+    """The worker has ended."""
+    (_folder(data_dir, host) / name).unlink(missing_ok=True)
+
+
+def fresh(data_dir: Path, *, host: str, within: float, now: float) -> bool:
+    """Whether a worker of this host gave a sign not longer ago than ``within`` seconds."""
+    return any(now - file.stat().st_mtime <= within for file in _folder(data_dir, host).glob("*"))
+
+
+def _folder(data_dir: Path, host: str) -> Path:
+    return data_dir / "alive" / host

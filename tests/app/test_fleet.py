@@ -1,0 +1,111 @@
+"""The register of workers, and what it says of a queue that nobody serves."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from fastapi.testclient import TestClient
+from sqlalchemy import select, update
+
+from app.config import Settings
+from app.db import Database, now
+from app.lifecycle import fleet
+from app.tables import Worker
+from stillhouse.fleet import WorkerState
+from tests.app.conftest import SPEC, RecordingDoorbell, submit
+from tests.app.running import claimed
+
+WHO = fleet.Description(
+    name="w1",
+    host="host",
+    pid=7,
+    devices=["cpu"],
+    memory_bytes=2**30,
+    versions={"python": "3.11.7"},
+    queues=["default", "large"],
+)
+
+
+def report(
+    database: Database, state: WorkerState = "ready", reason: str | None = None, *, newborn: bool = True
+) -> None:
+    with database.transaction() as session:
+        fleet.report(session, WHO, state=state, reason=reason, newborn=newborn)
+
+
+def silence(database: Database, seconds: float) -> None:
+    with database.transaction() as session:
+        session.execute(update(Worker).values(heartbeat_at=now(session) - timedelta(seconds=seconds)))
+
+
+def warnings(client: TestClient, queue: str = "default") -> list[str]:
+    answer = client.post("/v1/jobs?dry_run=true", json={**SPEC, "resources": {"queue": queue}}).json()
+    assert answer["admissible"]
+    return [sentence for sentence in answer["warnings"] if "worker" in sentence]
+
+
+def test_a_worker_is_listed_with_what_it_runs(client: TestClient, database: Database) -> None:
+    report(database)
+    submit(client)
+    claimed(database)
+    (row,) = client.get("/v1/workers").json()["data"]
+    assert (row["name"], row["state"], row["live"], row["running"]) == ("w1", "ready", True, 1)
+    assert row["id"].startswith("wrk_")
+    assert row["queues"] == ["default", "large"]
+    report(database, "unfit", "the disk is full", newborn=False)
+    (later,) = client.get("/v1/workers").json()["data"]
+    assert (later["id"], later["state"], later["reason"]) == (row["id"], "unfit", "the disk is full")
+    assert later["started_at"] == row["started_at"]
+
+
+def test_a_worker_that_comes_back_under_its_name_is_the_same_line(client: TestClient, database: Database) -> None:
+    report(database)
+    first = client.get("/v1/workers").json()["data"][0]
+    report(database)
+    (second,) = client.get("/v1/workers").json()["data"]
+    assert second["id"] == first["id"]
+    assert second["started_at"] > first["started_at"]
+
+
+def test_a_worker_that_falls_silent_is_not_live_and_then_forgotten(
+    client: TestClient, database: Database, settings: Settings
+) -> None:
+    report(database)
+    silence(database, settings.lease_seconds + 1)
+    fleet.forget(database, seconds=settings.worker_forget_seconds)
+    assert [row["live"] for row in client.get("/v1/workers").json()["data"]] == [False]
+    silence(database, settings.worker_forget_seconds + 1)
+    fleet.forget(database, seconds=settings.worker_forget_seconds)
+    assert client.get("/v1/workers").json()["data"] == []
+
+
+def test_a_job_for_a_queue_that_nobody_serves_is_taken_with_a_warning(
+    client: TestClient, database: Database, doorbell: RecordingDoorbell
+) -> None:
+    assert "no worker is live" in warnings(client)[0]
+    report(database)
+    assert warnings(client) == []
+    assert warnings(client, "large") == []
+    (sentence,) = warnings(client, "elsewhere")
+    assert "'elsewhere'" in sentence
+    assert "default, large" in sentence
+    assert "STILLHOUSE_QUEUES=elsewhere" in sentence
+    job = client.post("/v1/jobs", json={**SPEC, "resources": {"queue": "elsewhere"}}).json()
+    assert job["warnings"] == [sentence]
+    assert doorbell.rung == [job["id"]]
+    assert client.get("/v1/jobs").json()["data"][0]["warnings"] == [sentence]
+    assert client.post(f"/v1/jobs/{job['id']}/pause").json()["warnings"] == []
+
+
+def test_a_worker_that_may_take_nothing_is_named(client: TestClient, database: Database) -> None:
+    report(database, "unfit", "only 3 MiB free")
+    (sentence,) = warnings(client)
+    assert "w1 is unfit: only 3 MiB free" in sentence
+
+
+def test_a_worker_that_ends_leaves_the_register(database: Database) -> None:
+    report(database)
+    with database.transaction() as session:
+        fleet.leave(session, "w1")
+    with database.reading() as session:
+        assert session.scalars(select(Worker)).all() == []
