@@ -247,7 +247,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[SeaweedFS]:
 
 
 def test_a_store_that_starts_again_is_waited_for_and_has_kept_all(own: SeaweedFS, tmp_path: Path) -> None:
-    storage = open_storage(os.environ["STILLHOUSE_STORAGE_URL"])
+    storage = open_storage(os.environ["STILLHOUSE_STORAGE_URL"], patience_seconds=60)
     before = storage.put("jobs/job_1/before.bin", io.BytesIO(b"before"))
     own.kill()
     with ThreadPoolExecutor() as pool:

@@ -182,10 +182,17 @@ def test_what_arrived_before_a_cut_is_kept_unless_it_has_a_checksum(
         assert content(database, settings, upload) == b"0123456789"
 
 
-def cut(client: TestClient, url: str, headers: dict[str, str], chunks: list[bytes]) -> None:
+CUT = {"type": "http.disconnect"}
+WHOLE = {"type": "http.request", "body": b"", "more_body": False}
+
+
+def cut(
+    client: TestClient, url: str, headers: dict[str, str], chunks: list[bytes], *, ending: dict[str, Any] = CUT
+) -> None:
+    """Send chunk by chunk, which the test's client does not do."""
     messages: list[dict[str, Any]] = [
         {"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks
-    ] + [{"type": "http.disconnect"}]
+    ] + [ending]
     scope = {
         "type": "http",
         "method": "PATCH",
@@ -233,13 +240,13 @@ def test_a_large_piece_becomes_several_parts(
     client: TestClient, database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "PART_BYTES", 4)
-    upload, pieces = begin(client, 10), (b"012", b"345", b"678", b"9")
-    assert send(client, upload, 0, (piece for piece in pieces), **sha256(b"".join(pieces))).status_code == 204
-    assert content(database, settings, upload) == b"0123456789"
-    assert kept(settings, upload) == 2
-    wrong = begin(client, 10)
-    assert send(client, wrong, 0, (piece for piece in pieces), **sha256(b"x")).status_code == 460
-    assert (arrived(client, wrong), kept(settings, wrong)) == (0, 0)
+    pieces = [b"012", b"345", b"678", b"9"]
+    for checksum, left in (({}, 2), (sha256(b"0123456789"), 2), (sha256(b"other"), 0)):
+        upload = begin(client, 10)
+        headers = {**PIECE, "Upload-Offset": "0", **checksum, "Authorization": client.headers["Authorization"]}
+        cut(client, f"/v1/uploads/{upload}", headers, pieces, ending=WHOLE)
+        assert content(database, settings, upload) == (b"0123456789" if left else b"")
+        assert (arrived(client, upload), kept(settings, upload)) == (10 if left else 0, left)
 
 
 def test_only_one_request_of_a_process_writes(client: TestClient) -> None:
