@@ -18,8 +18,8 @@ from worker.engine.data import ImageSet
 from worker.engine.ensemble import Ensemble
 from worker.engine.network import Network
 
-_BATCH, _BATCH_BYTES = 512, 16 * 2**20
-"""Images at a time, and fp32 bytes of them: 512 of 224x224 alone are 300 MB, and a network's maps a multiple."""
+_BATCH, _HOST_BYTES = 512, 8 * 2**20
+"""Images at a time; on a host no more than these bytes of them in fp32, of which a network's maps are a multiple."""
 _WARM_UP, _TIMED = 5, 30
 
 
@@ -44,11 +44,17 @@ def evaluate(network: Network | Ensemble, images: ImageSet) -> Evaluation:
     network.eval()
     answers = (
         network(batch.float().div_(255).contiguous(memory_format=torch.channels_last)).logits.float()
-        for batch in images.in_order(max(1, min(_BATCH, _BATCH_BYTES // (4 * images.images[:1].numel()))))
+        for batch in images.in_order(_at_a_time(images))
     )
     found = judge(answers, images.labels)
     network.train(was_training)
     return found
+
+
+def _at_a_time(images: ImageSet) -> int:
+    if images.labels.device.type != "cpu":
+        return _BATCH
+    return max(1, min(_BATCH, _HOST_BYTES // (4 * images.images[:1].numel())))
 
 
 def judge(answers: Iterable[Tensor], labels: Tensor) -> Evaluation:
