@@ -58,21 +58,25 @@ def _at_a_time(images: ImageSet) -> int:
 
 
 def judge(answers: Iterable[Tensor], labels: Tensor) -> Evaluation:
-    """Logits [B, classes] in batches, on all of ``labels``."""
-    predictions, losses, among_five = [], [], []
+    """Logits [B, classes] in batches, on all of ``labels``.
+
+    What is kept has its place from the start: small results between the batches' large tensors would split the heap,
+    and the memory of an evaluation would grow with its images.
+    """
+    named, among_five = torch.empty_like(labels), torch.empty_like(labels, dtype=torch.bool)
+    losses = torch.empty_like(labels, dtype=torch.float32)
     at = 0
     for logits in answers:
-        right = labels[at : at + len(logits)]
+        part = slice(at, at + len(logits))
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
-        predictions.append(best[:, 0])
-        among_five.append((best == right[:, None]).any(dim=1))
-        losses.append(F.cross_entropy(logits, right, reduction="none"))
+        named[part] = best[:, 0]
+        among_five[part] = (best == labels[part, None]).any(dim=1)
+        losses[part] = F.cross_entropy(logits, labels[part], reduction="none")
         at += len(logits)
-    named = torch.cat(predictions)
     return Evaluation(
         top1=float((named == labels).double().mean()),
-        top5=float(torch.cat(among_five).double().mean()),
-        loss=float(torch.cat(losses).double().mean()),
+        top5=float(among_five.double().mean()),
+        loss=float(losses.double().mean()),
         predictions=named,
     )
 
