@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.engine.conftest import FP32, LAYERS, first, network, run, teacher
 from worker.engine.data import Dataset, ImageSet
@@ -130,6 +130,37 @@ def test_the_quick_copy_answers_as_the_network_does(name: str, folded: int) -> N
         assert float((quick - plain).abs().max()) < tolerance * scale
     assert net.fingerprint() == before
     assert fold(net.body) == folded
+
+
+def test_layers_that_do_more_than_their_class_says_are_not_folded() -> None:
+    class Active(nn.BatchNorm2d):
+        def forward(self, maps: Tensor) -> Tensor:
+            return super().forward(maps).relu()
+
+    class Standardised(nn.Conv2d):
+        def forward(self, maps: Tensor) -> Tensor:
+            return nn.functional.conv2d(maps, self.weight / self.weight.std(), self.bias)
+
+    class Branching(nn.Module):
+        """A norm and something else read the convolution."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+        def forward(self, maps: Tensor) -> Tensor:
+            read: Tensor = self.conv(maps)
+            return self.norm(read) + read
+
+    bare = nn.BatchNorm2d(4, track_running_stats=False)
+    for body in (
+        nn.Sequential(nn.Conv2d(3, 4, 1), Active(4)),
+        nn.Sequential(Standardised(3, 4, 1), nn.BatchNorm2d(4)),
+        nn.Sequential(nn.Conv2d(3, 4, 1), bare),
+        Branching(),
+    ):
+        assert fold(body.eval()) == 0
+    assert fold(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()) == 1
 
 
 def _normed(name: str) -> Network:

@@ -31,7 +31,7 @@ def _frozen(network: Network, precision: Precision) -> Network:
     body = copy.deepcopy(network.body).eval().requires_grad_(requires_grad=False)
     fold(body)
     for module in body.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if type(module) in (nn.Conv2d, nn.Linear):  # a library's own kind may reckon with its weights in fp32
             module.to(precision.dtype)
     body.to(memory_format=torch.channels_last)
     return Network(body, network.preprocessing).to(network.mean.device).eval()
@@ -40,7 +40,8 @@ def _frozen(network: Network, precision: Precision) -> Network:
 def fold(body: nn.Module) -> int:
     """Make each batch norm that alone reads a convolution's output a part of that convolution. Returns how many.
 
-    A network that torch.fx cannot follow stays as it is: it is slower, and no less right.
+    A network that torch.fx cannot follow stays as it is, and so do layers of a library's own kind, which may do more
+    than their class says: that is slower, and no less right.
     """
     pairs = _pairs(body)
     for name, other in pairs:
@@ -65,9 +66,11 @@ def _pairs(body: nn.Module) -> list[tuple[str, str]]:
     for node in calls:
         norm = body.get_submodule(str(node.target))
         before = node.args[0] if node.args else None
-        if not isinstance(norm, nn.BatchNorm2d) or not isinstance(before, fx.Node) or before.op != "call_module":
+        if type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
+            continue
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
             continue
         conv = body.get_submodule(str(before.target))
-        if isinstance(conv, nn.Conv2d) and len(before.users) == 1 and {str(before.target), str(node.target)} <= once:
+        if type(conv) is nn.Conv2d and {str(before.target), str(node.target)} <= once:
             pairs.append((str(before.target), str(node.target)))
     return pairs
