@@ -87,7 +87,7 @@ class Remote:
         (row,) = [row for row in self.get(f"/v1/jobs/{job_id}/artifacts")["data"] if row["name"] == name]
         return self.http.get(f"/v1/artifacts/{row['id']}/content").raise_for_status().content
 
-    def wait(self, job_id: str, *, seconds: float = 240) -> dict[str, Any]:
+    def wait(self, job_id: str, *, seconds: float = 400) -> dict[str, Any]:
         """The job once it has ended."""
         eventually(
             lambda: self.job(job_id)["terminal"],

@@ -104,7 +104,7 @@ def undisturbed(service: Remote, spec: dict[str, Any] = SPEC) -> Reference:
     key = json.dumps(spec)
     if key not in _known:
         job_id = service.submit(spec)
-        assert service.wait(job_id)["status"] == "succeeded", service.job(job_id)
+        assert service.wait(job_id, seconds=580)["status"] == "succeeded", service.job(job_id)
         broken = check(service, job_id)
         assert not broken, broken
         _known[key] = Reference(service.artifact(job_id, "student.safetensors"), service.metrics(job_id))

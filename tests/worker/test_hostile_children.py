@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from app.lifecycle.lease import LeaseLost
-from worker.handover import PHASE, Handover, Untrustworthy
+from worker.handover import PHASE, Handover, Untrustworthy, point
 from worker.patience import insist
+from worker.watch import _event
 
 
 @pytest.fixture
@@ -89,3 +90,27 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(monkeypatch: pytest.
     tries.seek(0)
     with pytest.raises(LeaseLost):
         insist(write, lost=lambda: len(tries.getvalue()) >= 2)
+
+
+def test_text_that_no_database_takes_is_mended_or_refused() -> None:
+    assert _event(r'{"event": "warning", "message": "a\u0000b"}')["message"] == "a\N{REPLACEMENT CHARACTER}b"
+    assert _event(r'{"event": "warning", "message": "\ud83d\ude00"}')["message"] == "\N{GRINNING FACE}"
+    with pytest.raises(Untrustworthy, match="no JSON"):
+        _event(r'{"event": "warning", "message": "half a pair: \ud83d"}')
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        ("x" * 97, 1, 0.0, 0.0),
+        ("a\x00b", 1, 0.0, 0.0),
+        ("loss", 2**31, 0.0, 0.0),
+        ("loss", "1", 0.0, 0.0),
+        ("loss", 1, None, 0.0),
+        ("loss", 1, 0.0, "0"),
+    ],
+)
+def test_a_metric_that_no_database_takes_is_refused(told: tuple[object, object, object, object]) -> None:
+    assert point("student-0/loss", 1, 0, None) == ("student-0/loss", 1, 0.0, None)
+    with pytest.raises(Untrustworthy):
+        point(*told)
