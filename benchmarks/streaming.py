@@ -62,7 +62,7 @@ class Stage:
 def main() -> int:
     """Print a line for each stage, and one for the whole."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description=__doc__)
-    parser.add_argument("--limit-mib", type=int, default=704, help="memory that the training may have")
+    parser.add_argument("--limit-mib", type=int, default=576, help="memory that the training may have")
     parser.add_argument("--times", type=float, default=4, help="size of the set, in limits")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
