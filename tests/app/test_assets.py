@@ -325,7 +325,7 @@ def test_what_a_file_of_logits_cannot_do_is_refused_by_its_place(
     teacher = {"architecture": "logits", "weights": rows(**counts), **changes.get("teacher", {})}
     response = client.post("/v1/jobs", json={**SPEC, **changes, "teacher": teacher})
     assert response.status_code == 422
-    (error,) = response.json()["errors"]
+    *_, error = response.json()["errors"]  # a student of layers may lack the points that a method reads, too
     assert error["pointer"] == pointer
     assert said in error["message"]
 
