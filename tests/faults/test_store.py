@@ -27,8 +27,9 @@ from tests.servers.seaweedfs import BUCKET, KEYS, SeaweedFS
 SPEC = {
     **disturbance.SPEC,
     "teacher": {**disturbance.SPEC["teacher"], "train": {"epochs": 3}},
-    "training": {**disturbance.SPEC["training"], "epochs": 3},
+    "training": {**disturbance.SPEC["training"], "epochs": 12},
 }
+"""Long enough that a quick machine does not end it while the store is away."""
 SMALL: dict[str, Any] = {"method": {"name": "none"}, "control": False, "training": {"epochs": 1, "batch_size": 8}}
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from app.config import Settings
 from app.storage import open_storage
+from app.tables import UploadPart
 from worker import appraise as appraising
 from worker import validation as validating
 from worker.appraise import appraise
@@ -189,13 +190,16 @@ def linear(matrix: Tensor) -> bytes:
     return bytes(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString())
 
 
+PART = UploadPart(upload_id="upl_1", offset=0, key="uploads/upl_1/0", bytes=7, sha256=None)
+
+
 class Offline(Validation):
     """Whose fetching child comes to a fixed end."""
 
     ending = Ending("download_failed", "the download failed")
 
     def _look(self) -> Subject:
-        return Subject("models", "models/mdl_1", "uploads/upl_1", {}, MeasuredOn("mnist", None))
+        return Subject("models", "models/mdl_1", "uploads/upl_1", [PART], {}, MeasuredOn("mnist", None))
 
     def _watch(self, allowed_seconds: float | None) -> Watch:
         return Watch.__new__(Watch)
@@ -228,7 +232,7 @@ def test_the_child_that_fetches_sees_no_file_of_a_users(tmp_path: Path, monkeypa
     validation.reporter = SimpleNamespace(stage=lambda _stage: None)  # type: ignore[assignment]
     validation.beat = SimpleNamespace(lost=False)  # type: ignore[assignment]
     validation.storage = open_storage((tmp_path / "files").as_uri())
-    validation.storage.put("uploads/upl_1", io.BytesIO(b"weights"))
+    validation.storage.put(PART.key, io.BytesIO(b"weights"))
     validation.result = {}
     monkeypatch.setattr(validating, "spawn", lambda *_, **__: None)
     monkeypatch.setattr(Offline, "_run_child", lambda *_: Ending(None))

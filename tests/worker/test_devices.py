@@ -27,7 +27,7 @@ def spec(gpus: int, **training: Any) -> JobSpec:
 
 def settled(gpus: int, devices: str, earlier: dict[str, Any] | None = None) -> tuple[int, list[str]]:
     warnings: list[str] = []
-    found = settle(spec(gpus), devices=devices, earlier=earlier, warn=warnings.append)
+    found = settle(spec(gpus), devices=devices, earlier=earlier, suits_bf16=lambda: False, warn=warnings.append)
     assert found["device"] == "cpu"
     return found["ranks"], warnings
 

@@ -48,7 +48,7 @@ def test_a_batch_that_does_not_fit_is_named_by_its_field(
         error = OutOfMemory("a step of 64 images needs more memory than there is (no room).", fits=16)
         reason, detail = failing(spec, phase, error, monkeypatch)
         assert reason == "out_of_memory"
-        assert detail.endswith(f"(no room). Set {field} to 16: a step of 16 images fits.")
+        assert detail.endswith(f"(no room). Set {field} to 16: that fits with room to spare.")
     error = OutOfMemory("a step of 64 images needs more memory than there is (no room).", fits=None)
     assert failing(spec, phases(spec)[0], error, monkeypatch)[1].endswith("a smaller network, or a smaller input_size.")
 

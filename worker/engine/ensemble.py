@@ -28,8 +28,9 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(network for _, network in members)
         total = sum(weight for weight, _ in members)
-        shares = torch.tensor([weight / total for weight, _ in members], device=members[0][1].mean.device)
-        self.register_buffer("weights", shares, persistent=False)
+        self.shares = tuple(weight / total for weight, _ in members)
+        weights = torch.tensor(self.shares, device=members[0][1].mean.device)
+        self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, images: Tensor) -> Outputs:
         """Float [B, C, H, W] in 0 to 1, to log-probabilities [B, classes]."""
@@ -39,7 +40,7 @@ class Ensemble(nn.Module):
     def fingerprint(self) -> str:
         """sha256 over the members' own, in order, and their weights."""
         digest = hashlib.sha256()
-        for weight, member in zip(self.weights.tolist(), self.members, strict=True):
+        for weight, member in zip(self.shares, self.members, strict=True):
             assert isinstance(member, Network)
             digest.update(f"{weight} {member.fingerprint()}".encode())
         return digest.hexdigest()

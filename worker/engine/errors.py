@@ -91,7 +91,7 @@ class OutOfMemory(EngineError):
         """What to do, where ``field`` of the spec is the batch's size and ``fits`` images would have fitted."""
         if fits is None:
             return "Not even a step of 2 images fits: use a smaller network, or a smaller input_size."
-        return f"Set {field} to {fits}: a step of {fits} images fits."
+        return f"Set {field} to {fits}: that fits with room to spare."
 
 
 class WeightsRefused(EngineError):

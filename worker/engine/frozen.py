@@ -21,7 +21,7 @@ def frozen(network: Network | Ensemble, precision: Precision) -> Network | Ensem
     if isinstance(network, Ensemble):
         members = [member for member in network.members if isinstance(member, Network)]
         copies = [_frozen(member, precision) for member in members]
-        return Ensemble(list(zip(network.weights.tolist(), copies, strict=True))).eval()
+        return Ensemble(list(zip(network.shares, copies, strict=True))).eval()
     return _frozen(network, precision)
 
 

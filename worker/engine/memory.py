@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -52,16 +55,28 @@ def _perhaps(error: BaseException) -> bool:
 
 
 def _fits(step: Callable[[Tensor], None], samples: Tensor) -> int | None:
-    """The largest power of two below the batch of which a step can be done; None where not even two images fit."""
+    """Half of the largest power of two below the batch of which a step can be done; None where not even two images fit.
+
+    Half, because a training holds somewhat more than the step that was tried: the canaries' copies, what a validation
+    leaves, memory in pieces.
+    """
     count = 1 << (len(samples) - 1).bit_length()
     while (count := count // 2) >= 2:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _give_back()
         try:
             step(samples[:count])
         except (MemoryError, RuntimeError) as error:
             if not _perhaps(error):
                 raise
         else:
-            return count
+            return max(2, count // 2)
     return None
+
+
+def _give_back() -> None:
+    """What allocators keep of what was freed counts against a limit, and is in pieces."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(AttributeError):  # glibc's alone
+        ctypes.CDLL(None).malloc_trim(0)
