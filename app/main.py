@@ -71,4 +71,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     stopping.set()  # no cancellation: its thread would go on with a connection that nobody closes
     await upkeep
+    await app.state.tailer.close()
     services.database.dispose()

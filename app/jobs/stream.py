@@ -77,6 +77,12 @@ class Tailer:
             if not self._followers[job_id]:
                 del self._followers[job_id]
 
+    async def close(self) -> None:
+        """Look no more, once the last look has ended: its thread holds a connection."""
+        self._followers.clear()
+        if self._task is not None:
+            await self._task
+
     def _read(self, job_id: str, after_seq: int) -> list[Event] | None:
         """The next events; None when there will be no more: the job is deleted, or its last event was seen before."""
         with self._database.reading() as session:
