@@ -33,7 +33,9 @@ def test_a_hundred_followers_see_every_event_without_a_thread_each(
         threads = threading.active_count()
         lease = await asyncio.to_thread(claimed, database)
         await asyncio.to_thread(succeeded, database, open_storage(settings.storage_url), lease)
-        return await asyncio.gather(*followers), threads
+        frames = await asyncio.gather(*followers)
+        await tailer.close()
+        return frames, threads
 
     seen, threads = asyncio.run(follow_all())
     assert threads < 60
