@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 from fastapi.testclient import TestClient
@@ -69,7 +68,7 @@ def test_a_stream_ends_though_the_job_is_deleted_at_once(client: TestClient, dat
         client.delete(f"/v1/jobs/{job_id}")
 
     async def follow_and_delete() -> None:
-        following = asyncio.create_task(_collect(Tailer(database).follow(job_id, 1)))
+        following = asyncio.create_task(_followed(database, job_id, 1))
         await asyncio.sleep(0.1)  # the follower waits by now; the look-out may or may not see the last event
         await asyncio.to_thread(cancel_and_delete)
         await asyncio.wait_for(following, 60)
@@ -80,8 +79,12 @@ def test_a_stream_ends_though_the_job_is_deleted_at_once(client: TestClient, dat
 def test_a_stream_that_goes_on_after_the_last_event_ends(client: TestClient, database: Database) -> None:
     job_id = submit(client)
     client.post(f"/v1/jobs/{job_id}/cancel")
-    assert asyncio.run(_collect(Tailer(database).follow(job_id, 2))) == []
+    assert asyncio.run(_followed(database, job_id, 2)) == []
 
 
-async def _collect(stream: AsyncIterator[bytes]) -> list[bytes]:
-    return [frame async for frame in stream]
+async def _followed(database: Database, job_id: str, after_seq: int) -> list[bytes]:
+    tailer = Tailer(database)
+    try:
+        return [frame async for frame in tailer.follow(job_id, after_seq)]
+    finally:
+        await tailer.close()
