@@ -108,6 +108,7 @@ def streamed(api: Remote, job_id: str) -> list[str]:
         return [line for line in stream.iter_lines() if line.startswith("data:")]
 
 
+@pytest.mark.slow
 def test_messages_that_come_late_and_five_times_over_change_nothing(ground: Ground) -> None:
     settings = Settings(data_dir=ground.fleet.data_dir, broker_url=ground.redis.url())
     ground.broker.delay = 0.7  # longer than a free worker waits until it looks for itself
@@ -136,6 +137,7 @@ def test_jobs_are_taken_and_run_while_redis_is_down(ground: Ground) -> None:
     assert ground.api.wait(after)["attempt"] == 1
 
 
+@pytest.mark.slow
 def test_no_client_waits_for_a_broker_that_is_half_open(ground: Ground) -> None:
     ground.broker.mode = "half-open"
     try:
@@ -165,6 +167,7 @@ def test_a_job_outlives_crashes_of_postgres_without_a_new_attempt(ground: Ground
         assert len(ground.attempts(job_id)) == 1
 
 
+@pytest.mark.slow
 def test_sessions_that_are_terminated_in_mid_transaction_cost_nothing(ground: Ground) -> None:
     job_id = ground.training()
     cut = 0
@@ -218,6 +221,7 @@ def test_a_worker_that_is_cut_off_from_the_database_stops_before_another_one_beg
     wire.close()
 
 
+@pytest.mark.slow
 def test_clocks_that_are_hours_off_steal_no_lease(ground: Ground) -> None:
     program = str(require("faketime", package="faketime", variable="PATH"))
     wrapper = [program, "-f", "+2h"]

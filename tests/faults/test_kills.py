@@ -15,6 +15,10 @@ from tests.servers.backends import BACKENDS
 SEED = 20261124
 
 
+SELDOM = (("fleet", "child"), ("fleet", "api"))
+"""What goes no other way there, and so is for ``make test-slow``."""
+
+
 @pytest.fixture(scope="module", params=BACKENDS)
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with service(tmp_path_factory.mktemp("kills") / "data", backend=request.param) as started:
@@ -26,7 +30,15 @@ def expected(running: Service) -> Reference:
     return undisturbed(running)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("running", "target"),
+    [
+        pytest.param(backend, target, marks=pytest.mark.slow if (backend, target) in SELDOM else ())
+        for backend in BACKENDS
+        for target in TARGETS
+    ],
+    indirect=["running"],
+)
 def test_a_job_ends_with_the_same_bytes_after_a_kill(running: Service, expected: Reference, target: Target) -> None:
     disturbed = disturb(running, expected, deque([target]), random.Random(f"{SEED}-{target}"))
     assert disturbed.struck == (target,)
