@@ -19,7 +19,8 @@ def take_back(data_dir: Path, *, host: str, name: str) -> None:
 
 def fresh(data_dir: Path, *, host: str, within: float, now: float) -> bool:
     """Whether a worker of this host gave a sign not longer ago than ``within`` seconds."""
-    return any(now - file.stat().st_mtime <= within for file in _folder(data_dir, host).glob("*"))
+    given = [file.stat().st_mtime for file in _folder(data_dir, host).glob("*")]
+    return any(now - moment <= within for moment in given)
 
 
 def _folder(data_dir: Path, host: str) -> Path:
