@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -19,7 +20,10 @@ def take_back(data_dir: Path, *, host: str, name: str) -> None:
 
 def fresh(data_dir: Path, *, host: str, within: float, now: float) -> bool:
     """Whether a worker of this host gave a sign not longer ago than ``within`` seconds."""
-    given = [file.stat().st_mtime for file in _folder(data_dir, host).glob("*")]
+    given = []
+    for file in _folder(data_dir, host).glob("*"):
+        with suppress(FileNotFoundError):  # taken back since it was listed
+            given.append(file.stat().st_mtime)
     return any(now - moment <= within for moment in given)
 
 
