@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -11,8 +12,9 @@ from pathlib import Path
 import torch
 
 from stillhouse.spec import JobSpec
-from worker.assembly import build_run
+from worker.assembly import TABLE, build_run
 from worker.bundle import write_bundle
+from worker.devices import hold
 from worker.engine.data import store
 from worker.engine.data.split import split_dataset
 from worker.engine.distill import distill
@@ -27,32 +29,33 @@ def main() -> None:
     """Print the seconds of the start-up, from the moment that the last argument names, and of the training."""
     start_up, began = time.time() - float(sys.argv[3]), time.monotonic()
     spec = JobSpec.model_validate(json.loads(sys.argv[2]))
-    torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    device = torch.device("cpu")
+    device = hold({"device": "cpu", "threads": torch.get_num_threads()}, 0)
     precision = resolve(spec.training.precision, device)
     dataset = split_dataset(store.load(Path(sys.argv[1])), validation=spec.dataset.validation, seed=spec.training.seed)
+    folder = tempfile.TemporaryDirectory()
+    os.chdir(folder.name)  # where the view table is looked for, as a child's folder is
+    TABLE.parent.mkdir()
     runs: dict[str, Run] = {}
     teacher: Network | None = None
     for phase in phases(spec):
-        run = build_run(spec, phase, dataset, teacher=teacher, device=device, precision=precision)
+        run = build_run(spec, phase, dataset, teacher=teacher, device=device, precision=precision, table_limit=2**30)
         for _ in distill(run):
             pass
         run.student.body.load_state_dict(run.result_state())
         runs[phase.name] = run
         teacher = teacher or run.student
     settled = {"device": "cpu", "precision": precision.name, "threads": torch.get_num_threads()}
-    with tempfile.TemporaryDirectory() as folder:
-        write_bundle(
-            Path(folder),
-            spec=spec,
-            dataset=dataset,
-            runs=runs,
-            networks={name: run.student for name, run in runs.items()},
-            settled=settled,
-            protections=Protections(),
-            on_stage=lambda _stage: None,
-            on_evaluated=lambda: None,
-        )
+    write_bundle(
+        Path(),
+        spec=spec,
+        dataset=dataset,
+        runs=runs,
+        networks={name: run.student for name, run in runs.items()},
+        settled=settled,
+        protections=Protections(),
+        on_stage=lambda _stage: None,
+        on_evaluated=lambda: None,
+    )
     print(start_up, time.monotonic() - began)
 
 
