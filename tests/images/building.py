@@ -61,6 +61,15 @@ class Builder:
         plain = ("--pull-never", "--layers", "--format", "docker", "--network", "host")
         return self.buildah("bud", *plain, "--target", target, "-t", target, *volumes, *given, str(TREE), check=check)
 
+    def close(self) -> None:
+        """Leave nothing mounted: what is could not be deleted by whoever tidies the folder."""
+        self.buildah("umount", "--all", check=False)
+        self.buildah("rm", "--all", check=False)
+        mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for place in sorted((each for each in mounted if each.startswith(f"{self.folder}/")), reverse=True):
+            subprocess.run(["umount", place], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def _make_base(self) -> None:
         tar = self.folder / "base.tar"
         packages = "--include=python3,python3-venv,ca-certificates"
