@@ -16,8 +16,6 @@ from worker.engine.failpoint import IN_CHILD, IN_WORKER, VARIABLE
 
 POINTS = IN_WORKER + IN_CHILD
 AT_ONCE = 3
-QUICK = POINTS.index("publish.commit") // AT_ONCE * AT_ONCE
-"""The batch that each change runs; together they take a minute, and so are for ``make test-slow``."""
 SPEC: dict[str, Any] = {**SHORT, "name": "failpoint", "training": {**SHORT["training"], "epochs": 2}}
 
 
@@ -50,10 +48,8 @@ def child_was_killed(api: Remote, job_id: str) -> bool:
     return bool(attempts) and attempts[0]["exit"] == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(
-    "first",
-    [pytest.param(first, marks=() if first == QUICK else pytest.mark.slow) for first in range(0, len(POINTS), AT_ONCE)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, len(POINTS), AT_ONCE))
 def test_a_death_at_any_fail_point_changes_no_byte(running: Fleet, expected: Reference, first: int) -> None:
     api = running.apis[0]
     batch = {point: send(running, point) for point in POINTS[first : first + AT_ONCE]}

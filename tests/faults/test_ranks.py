@@ -107,6 +107,7 @@ def test_a_job_on_two_devices_ends_with_the_same_bytes_after_a_kill(
     assert check(running, job_id) == []
 
 
+@pytest.mark.slow
 def test_a_job_on_two_devices_stops_at_a_checkpoint_when_it_is_asked_to(running: Service, expected: bytes) -> None:
     job_id, child, other = training(running)
     assert confinement(child) == confinement(other)

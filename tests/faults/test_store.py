@@ -182,6 +182,7 @@ def training(running: Service) -> str:
     return job_id
 
 
+@pytest.mark.slow
 def test_a_store_that_is_killed_costs_no_job_and_changes_no_byte(
     running: Service, store: SeaweedFS, expected: bytes
 ) -> None:

@@ -68,6 +68,7 @@ def photographs() -> dict[str, bytes]:
     return files
 
 
+@pytest.mark.slow
 def test_both_begin_from_published_weights_and_get_a_new_last_layer(
     server: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
