@@ -35,11 +35,10 @@ def settle(
         kind, count = "cpu", 1
     ranks = max(1, min(asked, count))
     cores = len(os.sched_getaffinity(0))
-    asked_precision = earlier["precision"] if earlier is not None else spec.training.precision
-    suits = asked_precision == "auto" and kind == "cpu" and suits_bf16()
+    precision = earlier["precision"] if earlier is not None else spec.training.precision
     mine: dict[str, Any] = {
         "device": kind,
-        "precision": resolve(asked_precision, torch.device(kind), suits_bf16=suits).name,
+        "precision": resolve(precision, torch.device(kind), suits_bf16=suits_bf16).name,
         "ranks": ranks,
         "threads": max(1, cores // ranks) if kind == "cpu" else cores,
     }

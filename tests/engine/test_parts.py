@@ -251,8 +251,8 @@ def test_auto_is_bf16_on_a_cpu_that_has_it_for_a_student_it_suits(
     monkeypatch: pytest.MonkeyPatch, *, native: bool, suits: bool, chosen: str
 ) -> None:
     monkeypatch.setattr(precision, "native_bf16", lambda: native)
-    assert resolve("auto", CPU, suits_bf16=suits).name == chosen
-    assert resolve("fp32", CPU, suits_bf16=suits).name == "fp32"
+    assert resolve("auto", CPU, suits_bf16=lambda: suits).name == chosen
+    assert resolve("fp32", CPU, suits_bf16=lambda: suits).name == "fp32"
 
 
 @pytest.mark.parametrize(

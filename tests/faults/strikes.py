@@ -14,12 +14,11 @@ from app.config import Settings
 from app.queue import Doorbell, create_celery
 from tests.faults.disturbance import KILLS, Strike
 from tests.harness import QUICK, Service, eventually
-from tests.servers.backends import BACKENDS
+from tests.servers.backends import BACKENDS, DATABASE, own_servers
 from tests.servers.postgres import Postgres
 from tests.servers.proxy import Proxy
 from tests.servers.redis import Redis
 
-_DATABASE = "stillhouse"
 _LEASE_SECONDS = float(QUICK["STILLHOUSE_LEASE_SECONDS"])
 
 
@@ -67,21 +66,8 @@ def stand(backend: str, folder: Path) -> Iterator[Stand]:
         with _running(Service(folder / "data")) as service:
             yield Stand(service, common)
         return
-    postgres, redis = Postgres(durable=True), Redis()
-    postgres.start()
-    redis.start()
-    wire = Proxy(redis.port)
-    with postgres.connect() as session:
-        session.execute(f"CREATE DATABASE {_DATABASE}")
-    urls = {
-        "STILLHOUSE_DATABASE_URL": postgres.url(_DATABASE),
-        "STILLHOUSE_BROKER_URL": f"redis://127.0.0.1:{wire.port}/0",
-    }
-    with _running(Service(folder / "data", **urls)) as service:
-        yield Stand(service, {**common, **_of_redis(redis, wire), **_of_postgres(postgres)})
-    wire.close()
-    redis.stop()
-    postgres.stop()
+    with own_servers() as own, _running(Service(folder / "data", **own.settings)) as service:
+        yield Stand(service, {**common, **_of_redis(own.redis, own.broker), **_of_postgres(own.postgres)})
 
 
 def _of_redis(redis: Redis, wire: Proxy) -> dict[str, Strike]:
@@ -112,7 +98,7 @@ def _of_postgres(postgres: Postgres) -> dict[str, Strike]:
         return True
 
     def terminated(_service: Service, _job_id: str) -> bool:
-        return postgres.terminate_sessions(_DATABASE) > 0
+        return postgres.terminate_sessions(DATABASE) > 0
 
     def away(_service: Service, _job_id: str) -> bool:
         postgres.stop()

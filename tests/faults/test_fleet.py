@@ -20,13 +20,13 @@ from tests.faults.invariants import check
 from tests.fleet import Fleet, fleet
 from tests.harness import Remote, alive, eventually
 from tests.servers import require
+from tests.servers.backends import DATABASE, own_servers
 from tests.servers.postgres import Postgres
 from tests.servers.proxy import Proxy
 from tests.servers.redis import Redis
 
 TINY: dict[str, Any] = {**SHORT, "name": "tiny", "training": {**SHORT["training"], "epochs": 2}}
 LEASE_SECONDS = 6.0
-DATABASE = "stillhouse"
 
 
 @dataclass
@@ -67,26 +67,12 @@ class Ground:
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    postgres, redis = Postgres(durable=True), Redis()
-    postgres.start()
-    redis.start()
-    broker = Proxy(redis.port)
-    with postgres.connect() as session:
-        session.execute(f"CREATE DATABASE {DATABASE}")
-    urls = {
-        "STILLHOUSE_DATABASE_URL": postgres.url(DATABASE),
-        "STILLHOUSE_BROKER_URL": f"redis://127.0.0.1:{broker.port}/0",
-        "STILLHOUSE_LEASE_SECONDS": str(LEASE_SECONDS),
-        "STILLHOUSE_CHECKPOINT_SECONDS": "0.5",
-    }
-    with fleet(tmp_path_factory.mktemp("fleet"), **urls) as running:
+    pace = {"STILLHOUSE_LEASE_SECONDS": str(LEASE_SECONDS), "STILLHOUSE_CHECKPOINT_SECONDS": "0.5"}
+    with own_servers() as own, fleet(tmp_path_factory.mktemp("fleet"), **own.settings, **pace) as running:
         for _ in range(2):
             running.api()
             running.worker()
-        yield Ground(postgres, redis, broker, running, undisturbed(running.apis[0], SHORT))
-    broker.close()
-    redis.stop()
-    postgres.stop()
+        yield Ground(own.postgres, own.redis, own.broker, running, undisturbed(running.apis[0], SHORT))
 
 
 def test_jobs_spread_over_the_workers_and_any_api_answers(ground: Ground) -> None:

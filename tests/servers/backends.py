@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from tests.servers import postgres, redis
+from tests.servers.postgres import Postgres
+from tests.servers.proxy import Proxy
+from tests.servers.redis import Redis
 
 BACKENDS = ("embedded", "fleet")
+DATABASE = "stillhouse"
+"""Of ``OwnServers``."""
 
 
 @contextmanager
@@ -21,3 +27,36 @@ def backend(name: str) -> Iterator[dict[str, str]]:
         yield {"STILLHOUSE_DATABASE_URL": database, "STILLHOUSE_BROKER_URL": redis.fresh()}
     finally:
         postgres.drop(database)
+
+
+@dataclass(frozen=True)
+class OwnServers:
+    """Servers that a test may strike, because nobody else uses them."""
+
+    postgres: Postgres
+    redis: Redis
+    broker: Proxy
+    """Before Redis."""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Of a service that stands on them."""
+        broker = f"redis://127.0.0.1:{self.broker.port}/0"
+        return {"STILLHOUSE_DATABASE_URL": self.postgres.url(DATABASE), "STILLHOUSE_BROKER_URL": broker}
+
+
+@contextmanager
+def own_servers() -> Iterator[OwnServers]:
+    """Started, with an empty database that outlives a crash; gone afterwards."""
+    database, broker = Postgres(durable=True), Redis()
+    database.start()
+    broker.start()
+    wire = Proxy(broker.port)
+    try:
+        with database.connect() as session:
+            session.execute(f"CREATE DATABASE {DATABASE}")
+        yield OwnServers(database, broker, wire)
+    finally:
+        wire.close()
+        broker.stop()
+        database.stop()

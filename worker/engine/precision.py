@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -38,13 +39,13 @@ def native_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())  # noqa: SLF001  # no public name
 
 
-def resolve(name: str, device: torch.device, *, suits_bf16: bool = False) -> Precision:
+def resolve(name: str, device: torch.device, *, suits_bf16: Callable[[], bool] = lambda: False) -> Precision:
     """``auto`` is bf16 on GPUs that have it and, of a network that ``suits_bf16``, on CPUs that have it; else fp32.
 
     Raises PrecisionUnavailable.
     """
     if name == "auto" and device.type == "cpu":
-        name = "bf16" if suits_bf16 and native_bf16() else "fp32"
+        name = "bf16" if native_bf16() and suits_bf16() else "fp32"
     elif name == "auto":
         name = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     if name == "fp16" and device.type == "cpu":
