@@ -114,10 +114,12 @@ def create_key(
 
 
 @keys.command("list")
-def list_keys(*, as_json: Json = False) -> None:
+def list_keys(
+    project: Annotated[str | None, typer.Option(help="Only its keys.")] = None, *, as_json: Json = False
+) -> None:
     """Every key of every project."""
     with Database(Settings().database_url).reading() as session:
-        found = accounts.find_all(session)
+        found = accounts.find_all(session, project=project)
     if as_json:
         data = [key.model_dump(mode="json") for key in found]
         print(json.dumps({"object": "list", "data": data, "has_more": False, "next_cursor": None}, indent=2))

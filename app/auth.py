@@ -17,6 +17,8 @@ from app.tables import ApiKey, Project
 
 Scope = Literal["jobs:read", "jobs:write", "metrics:read", "admin"]
 SCOPES: tuple[Scope, ...] = ("jobs:read", "jobs:write", "metrics:read", "admin")
+OPERATORS = "default"
+"""The project whose admin keys are the operators': the first key of an installation is one of it."""
 _USE_RECORDED_EVERY = timedelta(minutes=1)
 
 
@@ -28,6 +30,11 @@ class Caller:
     project_id: str
     project: str
     scopes: frozenset[str]
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it speaks for the installation, and so for every project."""
+        return self.project == OPERATORS and "admin" in self.scopes
 
     def require(self, scope: Scope) -> None:
         """Raise Forbidden unless the key has ``scope``; ``admin`` has all."""

@@ -15,16 +15,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.dependencies import Services
 from app.errors import StorageError
 from app.lifecycle import garbage, retention
-from app.lifecycle.fleet import forget
+from app.lifecycle.fleet import forget, unserved
 from app.lifecycle.upkeep import sweep
 from app.lifecycle.uploads import expire
-from app.queue import purge_stale
+from app.queue import sweep_drafts
 
 logger = logging.getLogger(__name__)
 
 _SLOW_SECONDS = 60.0
 """Between two rounds of what nobody waits for."""
-_STALE_MESSAGE_SECONDS = 600.0
+_STALE_DRAFT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,15 @@ def chores(given: Services) -> Iterator[Chore]:
     yield Chore(
         "forget silent workers", _SLOW_SECONDS, lambda: forget(database, seconds=settings.worker_forget_seconds)
     )
-    yield Chore("purge stale messages", _SLOW_SECONDS, lambda: purge_stale(settings, seconds=_STALE_MESSAGE_SECONDS))
+    yield Chore("purge messages that nobody takes", _SLOW_SECONDS, lambda: purge(given))
+    yield Chore("sweep drafts", _SLOW_SECONDS, lambda: sweep_drafts(settings, seconds=_STALE_DRAFT_SECONDS))
     if (days := settings.retention_days) is not None:
         yield Chore("delete old jobs", _SLOW_SECONDS, lambda: retention.expire(database, storage, days=days))
     yield Chore("collect garbage", settings.garbage_seconds, lambda: garbage.collect(database, storage))
+
+
+def purge(given: Services) -> int:
+    """Drop the messages of queues that no live worker serves; how many there were."""
+    with given.database.reading() as session:
+        queues = unserved(session, lease_seconds=given.settings.lease_seconds)
+    return given.doorbell.purge(queues)

@@ -117,7 +117,7 @@ def _broker(settings: Settings) -> str:
     if url.scheme == "filesystem":
         return _folder(Path(unquote(url.path)))
     with create_celery(settings).connection_for_write() as connection:
-        connection.ensure_connection(max_retries=1, timeout=5)
+        connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=5)
     return settings.broker_url.replace(f":{url.password}@", ":***@") if url.password else settings.broker_url
 
 
@@ -137,9 +137,9 @@ def _fleet(settings: Settings) -> Iterator[Finding]:
         for row in workers:
             if row.state == "unfit":
                 yield Finding("worker", "warning", f"{row.name} takes no jobs: {row.reason}")
-        queues = select(Job.queue).where(Job.kind == "distillation", Job.status == "queued").distinct()
-        for queue in session.scalars(queues.order_by(Job.queue)):
-            if (found := complaint(session, queue, lease_seconds=settings.lease_seconds)) is not None:
+        places = select(Job.queue, Job.gpus).where(Job.kind == "distillation", Job.status == "queued").distinct()
+        for queue, gpus in session.execute(places.order_by(Job.queue, Job.gpus)):
+            if (found := complaint(session, queue, gpus=gpus, lease_seconds=settings.lease_seconds)) is not None:
                 yield Finding("queue", "warning", f"jobs wait: {found}")
     database.dispose()
 

@@ -10,6 +10,7 @@ AppError
 ├── WrongMediaType  415 wrong_media_type
 ├── RangeNotSatisfiable  416 range_not_satisfiable
 ├── WrongProtocol   412 wrong_protocol: a version of tus that is not spoken here
+├── OtherVersion    412 precondition_failed: the file is not the one that If-Match names
 ├── Busy            423 busy: another request is writing
 ├── WrongChecksum   460 wrong_checksum
 ├── TooMany         429 too_many_jobs
@@ -77,6 +78,10 @@ class WrongMediaType(AppError):
 class WrongProtocol(AppError):
     status, code, title = 412, "wrong_protocol", "Wrong protocol version"
     headers: ClassVar = {"Tus-Version": "1.0.0"}
+
+
+class OtherVersion(AppError):
+    status, code, title = 412, "precondition_failed", "Precondition failed"
 
 
 class Busy(AppError):

@@ -36,6 +36,14 @@ EXAMPLES: dict[str, Any] = {
         "started_at": _AT,
         "heartbeat_at": _AT,
     },
+    "Project": {
+        "id": "prj_01m8a0x5b7d9f1g3h5j7k9m1n3",
+        "name": "research",
+        "limits": {"running": 4, "waiting": None, "storage_bytes": None},
+        "in_force": {"running": 4, "waiting": 200, "storage_bytes": 274877906944},
+        "usage": {"running": 1, "waiting": 3, "storage_bytes": 59768832},
+        "created_at": _AT,
+    },
     "ApiKey": {
         "id": "key_01m8a0z7v1c1k8r3q5h2n4t6w8",
         "name": "pipeline",

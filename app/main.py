@@ -10,7 +10,9 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 
 from app import openapi, problems
+from app.accounts import projects
 from app.accounts import router as accounts
+from app.bodies import no_key_twice
 from app.catalog import router as catalog
 from app.chores import keep_up
 from app.config import Settings
@@ -41,7 +43,7 @@ def create_app(settings: Settings, *, doorbell: Doorbell | None = None) -> FastA
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
         lifespan=_lifespan,
-        dependencies=[Depends(openapi.only_described_parameters)],
+        dependencies=[Depends(openapi.only_described_parameters), Depends(no_key_twice)],
     )
     app.state.services = Services(
         settings=settings,
@@ -57,7 +59,7 @@ def create_app(settings: Settings, *, doorbell: Doorbell | None = None) -> FastA
     problems.install(app)
     app.add_middleware(RequestGuard, body_limit=settings.body_limit_bytes, streamed=uploads.STREAMED)
     app.add_middleware(Observer, measures=app.state.services.measures)
-    for feature in (jobs, records, uploads, datasets, models, catalog, accounts, fleet, monitoring, health):
+    for feature in (jobs, records, uploads, datasets, models, catalog, accounts, projects, fleet, monitoring, health):
         app.include_router(feature.router)
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]  # FastAPI's way to extend it
     return app

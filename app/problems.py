@@ -41,15 +41,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        if isinstance(error.body, bytes):
-            message = "send JSON with Content-Type: application/json"
-            return problem(request, 415, "unsupported_media_type", "Unsupported media type", message)
-        if any(found["type"] == "json_invalid" for found in error.errors()):
-            message = str(error.errors()[0].get("ctx", {}).get("error", "not JSON"))
-            return problem(request, 400, "malformed_json", "Malformed JSON", f"the body is not valid JSON: {message}")
-        errors = [field_error(found, error.body) for found in error.errors()]
-        detail = "; ".join(f"{found.pointer}: {found.message}".removeprefix(": ") for found in errors[:5])
-        return problem(request, 422, "invalid_spec", "Invalid request", detail, errors)
+        return _invalid(request, error)
 
     @app.exception_handler(HTTPException)
     def http_error(request: Request, error: HTTPException) -> JSONResponse:
@@ -59,6 +51,20 @@ def install(app: FastAPI) -> None:
         if error.status_code == 400:  # FastAPI's word for a body that it could not even decode
             code, title, detail = "malformed_json", "Malformed JSON", "the body is not valid JSON in UTF-8"
         return problem(request, error.status_code, code, title, detail, headers=dict(error.headers or {}))
+
+
+def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    if any(found["loc"][0] == "path" for found in error.errors()):  # nothing lies there, whatever else is wrong
+        return problem(request, 404, "not_found", "Not found", f"there is no {request.url.path}")
+    if isinstance(error.body, bytes):
+        message = "send JSON with Content-Type: application/json"
+        return problem(request, 415, "unsupported_media_type", "Unsupported media type", message)
+    if any(found["type"] == "json_invalid" for found in error.errors()):
+        message = str(error.errors()[0].get("ctx", {}).get("error", "not JSON"))
+        return problem(request, 400, "malformed_json", "Malformed JSON", f"the body is not valid JSON: {message}")
+    errors = [field_error(found, error.body) for found in error.errors()]
+    detail = "; ".join(f"{found.pointer}: {found.message}".removeprefix(": ") for found in errors[:5])
+    return problem(request, 422, "invalid_spec", "Invalid request", detail, errors)
 
 
 def problem(

@@ -6,6 +6,8 @@ import json
 import logging
 import threading
 import uuid
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, Full, Queue
 from time import monotonic_ns, time
@@ -13,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import kombu.transport
+from amqp.exceptions import NotFound
 from celery import Celery
 from kombu.transport import filesystem
 from sqlalchemy.orm import Session
@@ -25,6 +28,7 @@ logger = logging.getLogger(__name__)
 RUN_NEXT = "stillhouse.run_next"
 _LOOK_SECONDS = 3
 _REDIS = ("redis", "rediss")
+_RABBITMQ = ("amqp", "amqps", "pyamqp")
 _MOST_WAITING = 1000
 """Messages that wait for a slow broker; further ones are not sent."""
 
@@ -76,6 +80,8 @@ def create_celery(settings: Settings) -> Celery:
     if url.scheme in _REDIS:  # a connection that is half open must be noticed
         options = {"socket_timeout": 5, "socket_connect_timeout": 5, "socket_keepalive": True}
         options["health_check_interval"] = 25
+    if url.scheme in _RABBITMQ:
+        options = {"read_timeout": 5, "write_timeout": 5}
     if url.scheme == "filesystem":
         broker, options = "stillhouse-filesystem://localhost", _folders(Path(unquote(url.path)))
     celery = Celery("stillhouse", broker=broker, set_as_current=False)
@@ -110,24 +116,19 @@ def _folders(root: Path) -> dict[str, object]:
     }
 
 
-def purge_stale(settings: Settings, *, seconds: float) -> int:
-    """Drop messages of the folder broker that nobody took for so long, and drafts that a dead process left; how many.
-
-    A message is a doorbell, and free workers look for themselves, so nothing is lost by it. What a worker took is no
-    longer there. Other brokers are left alone: they outlive us, and are their operators'.
-    """
+def sweep_drafts(settings: Settings, *, seconds: float) -> int:
+    """Drop what processes that died while they wrote left in the folder broker's drafts; how many there were."""
     url = urlsplit(settings.broker_url)
     if url.scheme != "filesystem":
         return 0
     gone = 0
-    for folder in ("messages", "drafts"):
-        for path in (Path(unquote(url.path)) / folder).glob("*.msg"):
-            try:
-                if time() - path.stat().st_mtime > seconds:
-                    path.unlink()
-                    gone += 1
-            except FileNotFoundError:
-                continue  # a worker took it
+    for path in (Path(unquote(url.path)) / "drafts").glob("*.msg"):
+        try:
+            if time() - path.stat().st_mtime > seconds:
+                path.unlink()
+                gone += 1
+        except FileNotFoundError:
+            continue  # its writer lives
     return gone
 
 
@@ -151,10 +152,26 @@ class Doorbell:
         """Why the broker takes no message; None when it does."""
         try:
             with self._celery.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, timeout=_LOOK_SECONDS)
+                connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=_LOOK_SECONDS)
         except Exception as error:  # noqa: BLE001  # whatever a broker does, it is down
             return f"{type(error).__name__}: {error}; check STILLHOUSE_BROKER_URL"
         return None
+
+    def purge(self, queues: Iterable[str]) -> int:
+        """Drop the messages of queues that nobody serves; how many. A failure is logged, never raised.
+
+        Nothing is lost by it: a worker that comes to serve such a queue looks for its jobs by itself.
+        """
+        gone = 0
+        try:
+            for queue in queues:  # a connection each: RabbitMQ closes the channel over a queue that it does not know
+                with self._celery.connection_for_write() as connection:
+                    connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=_LOOK_SECONDS)
+                    with suppress(NotFound):
+                        gone += connection.default_channel.queue_purge(queue) or 0
+        except Exception as error:  # noqa: BLE001  # whatever a broker does, its messages are doorbells
+            logger.warning("could not purge the messages of queues that nobody serves: %s", error)
+        return gone
 
     def ring_after(self, session: Session, queue: str, job_id: str) -> None:
         """Ring once the unit of work has committed, on a thread of its own: no client waits for a broker that hangs."""

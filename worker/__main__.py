@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import shutil
 import socket
 import warnings
 from dataclasses import replace
@@ -22,6 +21,7 @@ from app.migrate import pending
 from app.queue import create_celery
 from app.storage import open_storage
 from worker import scratch
+from worker.fitness import installed
 from worker.registration import Registration
 from worker.supervisor import Supervisor
 from worker.tasks import Slots, look_out, register, validate_uploads
@@ -94,7 +94,7 @@ def _devices(setting: str) -> tuple[str, ...]:
     if visible is not None:
         named = tuple(f"cuda:{part}" for part in visible.split(",") if part)
         return named or ("cpu",)
-    return ("cuda:0",) if shutil.which("nvidia-smi") else ("cpu",)
+    return installed() or ("cpu",)
 
 
 if __name__ == "__main__":

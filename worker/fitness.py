@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import subprocess
 import threading
@@ -15,6 +16,29 @@ logger = logging.getLogger(__name__)
 _LOOK_EVERY_SECONDS = 10.0
 _LONGEST_LOOK_SECONDS = 30.0
 """A driver that hangs is as bad as one that fails."""
+
+
+def installed() -> tuple[str, ...]:
+    """The GPUs of this machine; where its driver does not answer, one that is found unfit until it does."""
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    try:
+        asked = _listed()
+    except (OSError, subprocess.TimeoutExpired):
+        return ("cuda:0",)
+    found = re.findall(r"^GPU (\d+): ", asked.stdout, flags=re.MULTILINE)
+    return tuple(f"cuda:{number}" for number in found) or ("cuda:0",)
+
+
+def _listed() -> subprocess.CompletedProcess[str]:
+    """What the driver lists. Raises OSError, TimeoutExpired."""
+    return subprocess.run(
+        ["nvidia-smi", "-L"],  # noqa: S607  # where the driver put it
+        capture_output=True,
+        text=True,
+        timeout=_LONGEST_LOOK_SECONDS,
+        check=False,
+    )
 
 
 class Fitness:
@@ -54,13 +78,7 @@ class Fitness:
         if not self._gpus:
             return None
         try:
-            asked = subprocess.run(
-                ["nvidia-smi", "-L"],  # noqa: S607  # where the driver put it
-                capture_output=True,
-                text=True,
-                timeout=_LONGEST_LOOK_SECONDS,
-                check=False,
-            )
+            asked = _listed()
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"nvidia-smi does not answer: {error}; look after the driver"
         said = f"{asked.stdout}\n{asked.stderr}".strip()

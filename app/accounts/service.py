@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.auth import SCOPES, Caller, digest, new_secret
+from app.auth import OPERATORS, SCOPES, Caller, digest, new_secret
 from app.db import now
 from app.errors import Conflict, NotFound
 from app.ids import new_id
@@ -18,8 +18,8 @@ from stillhouse.resources import NewApiKey
 
 
 def bootstrap(session: Session) -> NewApiKey:
-    """The first key of an installation: every scope, in the project ``default``."""
-    return create(session, project="default", name="admin", scopes=list(SCOPES))
+    """The first key of an installation: every scope, in the operators' project."""
+    return create(session, project=OPERATORS, name="admin", scopes=list(SCOPES))
 
 
 def create(session: Session, *, project: str, name: str, scopes: Sequence[str]) -> NewApiKey:
@@ -54,23 +54,23 @@ def _project(session: Session, name: str) -> Project:
     return made
 
 
-def find_all(session: Session, *, project_id: str | None = None) -> list[ApiKeyResource]:
+def find_all(session: Session, *, project: str | None = None) -> list[ApiKeyResource]:
     """Every key, of one project or of all, newest first."""
     rows = select(ApiKey, Project.name).join(Project).order_by(ApiKey.id.desc())
-    if project_id is not None:
-        rows = rows.where(ApiKey.project_id == project_id)
+    if project is not None:
+        rows = rows.where(Project.name == project)
     return [
         ApiKeyResource(
             id=key.id,
             name=key.name,
-            project=project,
+            project=owner,
             scopes=key.scopes,
             prefix=key.prefix,
             created_at=key.created_at,
             last_used_at=key.last_used_at,
             revoked_at=key.revoked_at,
         )
-        for key, project in session.execute(rows)
+        for key, owner in session.execute(rows)
     ]
 
 
@@ -82,7 +82,7 @@ def revoke(session: Session, key_id: str, *, caller: Caller | None) -> None:
     live = select(ApiKey).where(ApiKey.revoked_at.is_(None)).order_by(ApiKey.id)
     kept = list(session.scalars(live.with_for_update()))  # all of them, so that two admins cannot revoke each other
     key = session.get(ApiKey, key_id)
-    if key is None or (caller is not None and key.project_id != caller.project_id):
+    if key is None or not (caller is None or caller.is_operator or key.project_id == caller.project_id):
         raise NotFound(f"no key {key_id}")
     if caller is not None and key.id == caller.key_id:
         raise Conflict("a key cannot revoke itself; use another admin key")

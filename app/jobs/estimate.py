@@ -36,7 +36,8 @@ def dry_run(session: Session, settings: Settings, caller: Caller, spec: JobSpec)
     check_weights(session, caller, spec, dataset)
     complete = spec.complete(classes=len(dataset.classes))
     seconds = _seconds(session, caller, complete)
-    warnings = [*found.warnings, *prospects(session, settings, caller, spec.resources.queue)]
+    asked = spec.resources
+    warnings = [*found.warnings, *prospects(session, settings, caller, queue=asked.queue, gpus=asked.gpus)]
     if seconds is None:
         warnings.append(
             "no job with this data set and these networks has run here yet, so its time cannot be estimated"

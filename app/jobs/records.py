@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
 from sqlalchemy import select
 
 from app.dependencies import Reader, ReadSession, ServicesDep
-from app.errors import Invalid, NotFound, RangeNotSatisfiable
+from app.errors import Invalid, NotFound, OtherVersion, RangeNotSatisfiable
 from app.jobs import metrics, schemas, service
 from app.jobs.stream import Tailer
 from app.tables import Artifact, Attempt, Checkpoint, Event, Job, LogChunk
@@ -32,6 +32,7 @@ _FILE_HEADERS = {
     "ETag": {"description": "The hex sha256, in quotes.", "schema": {"type": "string"}},
     "Repr-Digest": {"description": "The sha256 (RFC 9530).", "schema": {"type": "string"}},
 }
+_PROBLEM = {"content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _BYTES: dict[int | str, dict[str, Any]] = {
     200: {"content": _FILE, "description": "The file", "headers": _FILE_HEADERS},
     206: {"content": _FILE, "description": "The bytes asked for by Range", "headers": _FILE_HEADERS},
@@ -40,10 +41,8 @@ _BYTES: dict[int | str, dict[str, Any]] = {
         "description": "The file lies in an S3 store: fetch it there, without the key, within ten minutes",
         "headers": {**_FILE_HEADERS, "Location": {"description": "A link.", "schema": {"type": "string"}}},
     },
-    416: {
-        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        "description": "Range lies outside the file",
-    },
+    412: _PROBLEM | {"description": "Another file than If-Match names"},
+    416: _PROBLEM | {"description": "Range lies outside the file"},
 }
 _LOG: dict[int | str, dict[str, Any]] = {
     200: {
@@ -161,12 +160,13 @@ def job_artifacts(job_id: str, caller: Reader, session: ReadSession) -> Page[res
 
 @router.head("/artifacts/{artifact_id}/content", response_class=FileResponse, responses=_BYTES)
 @router.get("/artifacts/{artifact_id}/content", response_class=FileResponse, responses=_BYTES)
-def artifact_content(
+def artifact_content(  # noqa: PLR0913, PLR0917  # each is a documented header
     artifact_id: str,
     request: Request,
     caller: Reader,
     session: ReadSession,
     given: ServicesDep,
+    if_match: Annotated[str | None, Header(description="An ETag: 412 when the file is another.")] = None,
     if_none_match: Annotated[str | None, Header()] = None,
     if_range: Annotated[str | None, Header(description="An ETag; when it differs Range is passed over.")] = None,
     range_: Annotated[str | None, Header(alias="Range", description="bytes=FIRST-LAST")] = None,
@@ -184,8 +184,9 @@ def artifact_content(
         "Content-Disposition": f'attachment; filename="{row.name}"',
         "Cache-Control": "private, no-cache",
     }
-    named = [given_tag.strip().removeprefix("W/") for given_tag in (if_none_match or "").split(",")]
-    if tag in named or "*" in named:
+    if if_match is not None and not {tag, "*"} & _tags(if_match):  # strong: a weak tag is never the same bytes
+        raise OtherVersion(f"this file is {tag}, and If-Match asks for another; leave it out to have this one")
+    if if_none_match is not None and {tag, "*"} & {named.removeprefix("W/") for named in _tags(if_none_match)}:
         return Response(status_code=304, headers=headers)
     if range_ is not None and if_range in (None, tag):
         _check_range(range_, row.bytes)
@@ -195,6 +196,11 @@ def artifact_content(
         known = {"Content-Length": str(row.bytes), "Accept-Ranges": "bytes"}
         return Response(media_type=row.media_type, headers=headers | known)
     return RedirectResponse(given.storage.link(row.key), headers=headers | {"Cache-Control": "no-store"})
+
+
+def _tags(header: str) -> set[str]:
+    """Those that a header lists."""
+    return {named.strip() for named in header.split(",")}
 
 
 def _check_range(wanted: str, size: int) -> None:

@@ -122,10 +122,14 @@ def get_job(job_id: str, caller: Reader, session: ReadSession, given: ServicesDe
 
 def _shown(session: Session, given: Services, caller: Caller, rows: Sequence[tables.Job]) -> list[Job]:
     """Jobs as a client sees them; of those that wait also what keeps them from being taken."""
-    queues = {row.queue for row in rows if row.status == "queued"}
-    known = {queue: service.prospects(session, given.settings, caller, queue) for queue in sorted(queues)}
+    places = sorted({(row.queue, row.gpus) for row in rows if row.status == "queued"})
+    known = {
+        (queue, gpus): service.prospects(session, given.settings, caller, queue=queue, gpus=gpus)
+        for queue, gpus in places
+    }
     return [
-        schemas.job(row, caller.project, warnings=known[row.queue] if row.status == "queued" else ()) for row in rows
+        schemas.job(row, caller.project, warnings=known[row.queue, row.gpus] if row.status == "queued" else ())
+        for row in rows
     ]
 
 

@@ -137,11 +137,11 @@ def _once(
     return Created(job, replayed=False)
 
 
-def prospects(session: Session, settings: Settings, caller: Caller, queue: str) -> tuple[str, ...]:
-    """What keeps a job of this project in this queue from being run now."""
+def prospects(session: Session, settings: Settings, caller: Caller, *, queue: str, gpus: int) -> tuple[str, ...]:
+    """What keeps a job of this project in this queue, that asks for so many devices, from being run now."""
     found = (
         quotas.running_none(session, caller.project_id, settings.project_running_limit),
-        fleet.complaint(session, queue, lease_seconds=settings.lease_seconds),
+        fleet.complaint(session, queue, gpus=gpus, lease_seconds=settings.lease_seconds),
     )
     return tuple(sentence for sentence in found if sentence is not None)
 
@@ -164,6 +164,7 @@ def _insert(session: Session, caller: Caller, spec: JobSpec, *, retry_of: str | 
         spec=spec.model_dump(mode="json"),
         queue=spec.resources.queue,
         priority=spec.resources.priority,
+        gpus=spec.resources.gpus,
         retry_of=retry_of,
         status="queued",
         progress={},

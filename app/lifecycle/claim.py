@@ -33,7 +33,7 @@ class Worker:
 def _best(session: Session, worker: Worker) -> Select[str]:
     """The job to take: highest priority, then of the project that has the fewest running, then the oldest.
 
-    Of a project that runs as many as it may, none.
+    None that asks for more devices than the worker has; of a project that runs as many as it may, none.
     """
     running = (
         select(Job.project_id, func.count().label("jobs"))
@@ -48,6 +48,7 @@ def _best(session: Session, worker: Worker) -> Select[str]:
         .join(Project, Project.id == Job.project_id)
         .outerjoin(running, running.c.project_id == Job.project_id)
         .where(Job.kind == worker.kind, Job.status == "queued", Job.queue.in_(worker.queues))
+        .where(Job.gpus <= len(worker.devices))
         .where(or_(Job.not_before.is_(None), Job.not_before <= moment))
         .order_by(Job.priority.desc(), already, Job.created_at, Job.id)
         .limit(1)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from app.db import Database, now
 from app.ids import new_id
-from app.tables import Worker
+from app.lifecycle.quotas import WAITING
+from app.tables import Job, Worker
 from stillhouse.fleet import WorkerState
 
 
@@ -57,16 +58,33 @@ def is_live(session: Session, row: Worker, *, lease_seconds: float) -> bool:
     return row.heartbeat_at >= now(session) - timedelta(seconds=lease_seconds)
 
 
-def complaint(session: Session, queue: str, *, lease_seconds: float) -> str | None:
-    """Why a job in ``queue`` would not be taken now; None when a worker is ready for it."""
+def unserved(session: Session, *, lease_seconds: float) -> list[str]:
+    """The queues that no live worker serves, of jobs that wait, or waited within a day."""
+    moment = now(session)
+    named = select(Job.queue).where(
+        Job.kind == "distillation", or_(Job.status.in_(WAITING), Job.finished_at >= moment - timedelta(days=1))
+    )
+    live = select(Worker.queues).where(Worker.heartbeat_at >= moment - timedelta(seconds=lease_seconds))
+    served = {queue for queues in session.scalars(live) for queue in queues}
+    return sorted(set(session.scalars(named.distinct())) - served)
+
+
+def complaint(session: Session, queue: str, *, gpus: int, lease_seconds: float) -> str | None:
+    """Why a job in ``queue`` that asks for ``gpus`` would not be taken now; None when a worker is ready for it."""
     heard_of = now(session) - timedelta(seconds=lease_seconds)
     live = session.scalars(select(Worker).where(Worker.heartbeat_at >= heard_of).order_by(Worker.name)).all()
     serving = [row for row in live if queue in row.queues]
-    if any(row.state == "ready" for row in serving):
+    large_enough = [row for row in serving if len(row.devices) >= gpus]
+    if any(row.state == "ready" for row in large_enough):
         return None
-    if serving:
-        states = "; ".join(f"{row.name} is {row.state}: {row.reason}" for row in serving[:3])
+    if large_enough:
+        states = "; ".join(f"{row.name} is {row.state}: {row.reason}" for row in large_enough[:3])
         return f"no worker that serves the queue {queue!r} is ready ({states}); the job waits until one is"
+    if serving:
+        most = max(serving, key=lambda row: len(row.devices))
+        has = f"{most.name} has most of them, {len(most.devices)}"
+        remedy = "ask for fewer, or start a worker that has so many"
+        return f"no live worker that serves the queue {queue!r} has {gpus} devices ({has}); the job waits: {remedy}"
     served = sorted({name for row in live for name in row.queues})
     others = f"live workers serve {', '.join(served)}" if served else "no worker is live"
     remedy = f"start one with STILLHOUSE_QUEUES={queue}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -21,6 +22,30 @@ def count(session: Session, project_id: str, statuses: Iterable[Status]) -> int:
         Job.project_id == project_id, Job.kind == "distillation", Job.status.in_(tuple(statuses))
     )
     return session.scalar(mine) or 0
+
+
+@dataclass
+class Counts:
+    """Of a project's jobs."""
+
+    running: int = 0
+    waiting: int = 0
+
+
+def counts(session: Session, project_ids: Sequence[str]) -> dict[str, Counts]:
+    """Of each of these projects."""
+    found = {project_id: Counts() for project_id in project_ids}
+    rows = (
+        select(Job.project_id, Job.status, func.count())
+        .where(Job.project_id.in_(project_ids), Job.kind == "distillation", Job.status.in_(HELD | WAITING))
+        .group_by(Job.project_id, Job.status)
+    )
+    for project_id, status, jobs in session.execute(rows):
+        if status in HELD:
+            found[project_id].running += jobs
+        else:
+            found[project_id].waiting += jobs
+    return found
 
 
 class OneTooMany(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from sqlalchemy import func, select
@@ -26,20 +27,29 @@ def parts(session: Session, upload_id: str) -> list[UploadPart]:
     )
 
 
+def stored_bytes(session: Session, project_ids: Sequence[str]) -> dict[str, int]:
+    """What each of these projects keeps: uploads, data sets and models."""
+    kept = dict.fromkeys(project_ids, 0)
+    for column, owner in (
+        (Upload.length, Upload.project_id),
+        (DataSet.bytes, DataSet.project_id),
+        (Model.bytes, Model.project_id),
+    ):
+        rows = session.execute(select(owner, func.sum(column)).where(owner.in_(project_ids)).group_by(owner))
+        for project_id, total in rows:
+            kept[project_id] += int(total)
+    return kept
+
+
 def check_quota(session: Session, project_id: str, more: int, *, limit: int) -> None:
-    """Raise TooLarge when ``more`` bytes would take a project over its quota.
+    """Raise TooLarge when ``more`` bytes would take a project over its quota: its own, else ``limit``.
 
     The project's row stays locked until the transaction ends, so that two requests cannot both take the last room.
     """
     session.execute(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True))
-    used = sum(
-        int(session.scalar(select(func.coalesce(func.sum(column), 0)).where(owner == project_id)) or 0)
-        for column, owner in (
-            (Upload.length, Upload.project_id),
-            (DataSet.bytes, DataSet.project_id),
-            (Model.bytes, Model.project_id),
-        )
-    )
+    own = session.scalar(select(Project.storage_limit_bytes).where(Project.id == project_id))
+    limit = limit if own is None else own
+    used = stored_bytes(session, [project_id])[project_id]
     if used + more > limit:
         raise TooLarge(
             f"this project keeps {used:,} bytes of {limit:,} (project_quota_bytes) and {more:,} more do not fit; "

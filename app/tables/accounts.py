@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import JSON, ForeignKey, String
+from sqlalchemy import JSON, BigInteger, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.tables.base import Base
@@ -21,6 +21,8 @@ class Project(Base):
     """Jobs of it that may run at once; null is the installation's own limit, 0 is none."""
     waiting_limit: Mapped[int | None]
     """Jobs of it that may wait, queued or paused."""
+    storage_limit_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Its uploads, data sets and models together."""
     created_at: Mapped[datetime]
 
 

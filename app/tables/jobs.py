@@ -32,6 +32,8 @@ class Job(Base):
     spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     queue: Mapped[str] = mapped_column(String(64))
     priority: Mapped[int]
+    gpus: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Devices that a worker must have to take it: the spec's. 0 is any worker."""
     retry_of: Mapped[str | None] = mapped_column(String(40))
 
     status: Mapped[Status] = mapped_column(String(16))

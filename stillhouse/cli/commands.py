@@ -15,6 +15,7 @@ from stillhouse.cli import exits, server, specfile, tables
 from stillhouse.cli.assets import datasets, models
 from stillhouse.cli.keys import keys
 from stillhouse.cli.output import Json, err, out, print_json
+from stillhouse.cli.projects import projects
 from stillhouse.cli.watch import watch as follow
 from stillhouse.client import Client
 from stillhouse.client.calls import Kind
@@ -30,6 +31,7 @@ cli = typer.Typer(
     rich_markup_mode="markdown",
 )
 cli.add_typer(keys, name="keys")
+cli.add_typer(projects, name="projects")
 cli.add_typer(datasets, name="datasets")
 cli.add_typer(models, name="models")
 server.install(cli)

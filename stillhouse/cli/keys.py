@@ -25,7 +25,7 @@ def _by_way_of_the_database(arguments: list[str], *, as_json: bool) -> None:
 @keys.command("create")
 def create_key(
     name: str = "key",
-    project: Annotated[str | None, typer.Option(help="Only by way of the database.")] = None,
+    project: Annotated[str | None, typer.Option(help="Made if need be; over the API it takes an operator.")] = None,
     scopes: str = "jobs:read,jobs:write",
     *,
     as_json: Json = False,
@@ -33,10 +33,8 @@ def create_key(
     """Make a key and print it, this once."""
     named = ["--project", project] if project else []
     _by_way_of_the_database(["create", "--name", name, "--scopes", scopes, *named], as_json=as_json)
-    if project is not None:
-        raise typer.BadParameter("over the API a key belongs to the calling key's project; leave --project out")
     with Client() as client:
-        made = client.create_key(name=name, scopes=[scope.strip() for scope in scopes.split(",")])
+        made = client.create_key(name=name, scopes=[scope.strip() for scope in scopes.split(",")], project=project)
     if as_json:
         print_json(made)
     else:
@@ -44,11 +42,16 @@ def create_key(
 
 
 @keys.command("list")
-def list_keys(*, as_json: Json = False) -> None:
+def list_keys(
+    project: Annotated[str | None, typer.Option(help="Another's; over the API it takes an operator.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
     """The project's keys; by way of the database, those of every project."""
-    _by_way_of_the_database(["list"], as_json=as_json)
+    named = ["--project", project] if project else []
+    _by_way_of_the_database(["list", *named], as_json=as_json)
     with Client() as client:
-        found = client.keys()
+        found = client.keys(project=project)
     if as_json:
         print_json(found)
         return

@@ -13,6 +13,7 @@ from ulid import ULID
 
 from stillhouse.client.errors import NotFound
 from stillhouse.fleet import Worker
+from stillhouse.projects import Project
 from stillhouse.resources import (
     ApiKey,
     Artifact,
@@ -150,14 +151,22 @@ def workers() -> Call[Page[Worker]]:
     return Call("GET", "/v1/workers", into(Page[Worker]))
 
 
-def create_key(name: str, scopes: Sequence[str]) -> Call[NewApiKey]:
-    body = {"name": name, "scopes": list(scopes)}
+def create_key(name: str, scopes: Sequence[str], project: str | None) -> Call[NewApiKey]:
+    body = {"name": name, "scopes": list(scopes), **({"project": project} if project else {})}
     return Call("POST", "/v1/api-keys", into(NewApiKey), json=body, repeatable=False)
 
 
-def list_keys() -> Call[Page[ApiKey]]:
-    return Call("GET", "/v1/api-keys", into(Page[ApiKey]))
+def list_keys(project: str | None) -> Call[Page[ApiKey]]:
+    return Call("GET", "/v1/api-keys", into(Page[ApiKey]), params={"project": project} if project else {})
 
 
 def revoke_key(key_id: str) -> Call[None]:
     return Call("DELETE", f"/v1/api-keys/{_id(key_id)}", nothing)
+
+
+def projects() -> Call[Page[Project]]:
+    return Call("GET", "/v1/projects", into(Page[Project]))
+
+
+def limit_project(project_id: str, limits: Mapping[str, int | None]) -> Call[Project]:
+    return Call("PATCH", f"/v1/projects/{_id(project_id)}", into(Project), json={"limits": dict(limits)})

@@ -18,6 +18,7 @@ from stillhouse.client.download import check_manifest, fetch, plain_name
 from stillhouse.client.errors import ConnectionFailed, raise_for
 from stillhouse.client.upload import Uploads
 from stillhouse.fleet import Worker
+from stillhouse.projects import Project
 from stillhouse.resources import (
     ApiKey,
     Artifact,
@@ -212,14 +213,22 @@ class Client(Uploads):
         """Every worker that has been heard of lately."""
         return self._send(calls.workers()).data
 
-    def create_key(self, *, name: str, scopes: Sequence[str]) -> NewApiKey:
-        """A new key of this project; its secret is in the answer and nowhere else."""
-        return self._send(calls.create_key(name, scopes))
+    def create_key(self, *, name: str, scopes: Sequence[str], project: str | None = None) -> NewApiKey:
+        """A new key; its secret is in the answer and nowhere else. Of another ``project``: an operator's key may."""
+        return self._send(calls.create_key(name, scopes, project))
 
-    def keys(self) -> list[ApiKey]:
-        """The project's keys."""
-        return self._send(calls.list_keys()).data
+    def keys(self, *, project: str | None = None) -> list[ApiKey]:
+        """The project's keys; an operator may name another."""
+        return self._send(calls.list_keys(project)).data
 
     def revoke_key(self, key_id: str) -> None:
         """Revoke a key."""
         self._send(calls.revoke_key(key_id))
+
+    def projects(self) -> list[Project]:
+        """Projects with their limits: this key's, or every one for an operator."""
+        return self._send(calls.projects()).data
+
+    def limit_project(self, project_id: str, limits: Mapping[str, int | None]) -> Project:
+        """Set some of ``running``, ``waiting`` and ``storage_bytes``; None is the installation's. Takes an operator."""
+        return self._send(calls.limit_project(project_id, limits))

@@ -139,8 +139,8 @@ class Resources(SpecModel):
         default=1,
         ge=0,
         le=16,
-        description="GPUs of one machine, each with its part of every batch; a worker with fewer says so and uses "
-        "those, one without trains on its CPU.",
+        description="GPUs of one machine, each with its part of every batch; only a worker with so many takes the "
+        "job. A worker without a GPU has its CPU for one; 0 trains on the CPU.",
     )
     queue: QueueName = "default"
     priority: int = Field(default=0, ge=-100, le=100, description="Higher is claimed first.")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -14,12 +11,10 @@ from sqlalchemy import update
 
 from app import chores
 from app.chores import Chore
-from app.config import Settings
 from app.db import Database, now
 from app.dependencies import Services
 from app.errors import StorageError
 from app.lifecycle import retention
-from app.queue import Doorbell, create_celery, purge_stale
 from app.storage import Storage
 from app.tables import Job, Kind
 from tests.app.conftest import submit
@@ -63,20 +58,6 @@ def test_validations_are_not_jobs_that_people_see_and_stay(
     ended(database, claimed(database), "bad_dataset")
     age(database, 31, kind="validation")
     assert retention.expire(database, given.storage, days=30) == 0
-
-
-def test_messages_that_nobody_takes_are_dropped_in_time(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path)
-    bell = Doorbell(create_celery(settings))
-    for queue in ("nobody", "default"):
-        bell.ring(queue, "job_x")
-    folder = settings.data_dir / "broker" / "messages"
-    old = next(folder.glob("*.nobody.msg"))
-    os.utime(old, (time.time() - 700,) * 2)
-    (settings.data_dir / "broker" / "drafts" / "1_x.default.msg").write_text("")
-    assert purge_stale(settings, seconds=600) == 1
-    assert [path.name.split(".")[1] for path in folder.glob("*.msg")] == ["default"]
-    assert purge_stale(settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"}), seconds=0) == 0
 
 
 def test_one_failed_chore_does_not_keep_the_next(

@@ -14,7 +14,7 @@ from app.config import Settings
 from app.db import Database
 from app.health import router as health
 from app.main import create_app
-from stillhouse import assets, fleet, resources
+from stillhouse import assets, fleet, projects, resources
 from tests.app.conftest import SPEC, RecordingDoorbell, bearer, make_key, submit
 
 OPEN = {"/healthz", "/readyz", "/openapi.json"}
@@ -93,13 +93,27 @@ def test_every_error_is_a_problem_with_the_requests_id(client: TestClient) -> No
         (client.get("/v1/jobs?limit=0"), 422, "invalid_spec"),
         (client.get("/v1/jobs?stauts=queued"), 422, "unknown_parameter"),
         (client.get("/v1/jobs?cursor=nonsense"), 422, "invalid_cursor"),
-        (client.get("/v1/catalog/secrets"), 422, "invalid_spec"),
+        (client.get("/v1/catalog/secrets"), 404, "not_found"),
     ]
     for response, status, code in cases:
         body = response.json()
         assert (response.status_code, body["status"], body["code"]) == (status, status, code), body
         assert response.headers["Content-Type"] == "application/problem+json"
         assert body["request_id"] == response.headers["X-Request-ID"]
+
+
+def test_a_key_that_is_given_twice_is_refused_and_named(client: TestClient) -> None:
+    plain = json.dumps(SPEC)
+    twice = plain.replace('"epochs": 2', '"epochs": 2, "epochs": 3').replace('"relu"', '"x", "name": "y"')
+    answer = client.post("/v1/jobs", content=twice, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_spec")
+    found = {error["pointer"]: error["code"] for error in answer.json()["errors"]}
+    assert found == {"/training/epochs": "given_twice", "/student/layers/2/name": "given_twice"}
+    assert client.get("/v1/jobs").json()["data"] == []
+    deep = "[" * 900 + "]" * 900
+    nested = client.post("/v1/jobs", content=deep, headers={"Content-Type": "application/json"})
+    assert nested.status_code in (400, 422)
+    assert client.post("/v1/jobs", content=plain, headers={"Content-Type": "application/json"}).status_code == 201
 
 
 def test_a_sane_request_id_is_kept_and_another_is_replaced(client: TestClient) -> None:
@@ -174,6 +188,7 @@ def test_every_answer_has_an_example_that_its_model_takes(client: TestClient) ->
         if name.startswith("Page_"):
             continue  # a list of what has its own
         (example,) = schemas[name]["examples"]
-        model = next(found for place in (resources, assets, fleet, health) if (found := getattr(place, name, None)))
+        places = (resources, assets, fleet, projects, health)
+        model = next(found for place in places if (found := getattr(place, name, None)))
         model.model_validate_json(json.dumps(example))
         assert set(example) <= set(schemas[name]["properties"]), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from fastapi.testclient import TestClient
@@ -38,10 +39,11 @@ def silence(database: Database, seconds: float) -> None:
         session.execute(update(Worker).values(heartbeat_at=now(session) - timedelta(seconds=seconds)))
 
 
-def warnings(client: TestClient, queue: str = "default") -> list[str]:
-    answer = client.post("/v1/jobs?dry_run=true", json={**SPEC, "resources": {"queue": queue}}).json()
+def warnings(client: TestClient, queue: str = "default", gpus: int = 1) -> list[str]:
+    resources = {"queue": queue, "gpus": gpus}
+    answer = client.post("/v1/jobs?dry_run=true", json={**SPEC, "resources": resources}).json()
     assert answer["admissible"]
-    return [sentence for sentence in answer["warnings"] if "worker" in sentence]
+    return [sentence for sentence in answer["warnings"] if "the job waits" in sentence]
 
 
 def test_a_worker_is_listed_with_what_it_runs(client: TestClient, database: Database) -> None:
@@ -101,6 +103,23 @@ def test_a_worker_that_may_take_nothing_is_named(client: TestClient, database: D
     report(database, "unfit", "only 3 MiB free")
     (sentence,) = warnings(client)
     assert "w1 is unfit: only 3 MiB free" in sentence
+
+
+def test_a_job_that_asks_for_more_devices_than_any_worker_has_says_so(client: TestClient, database: Database) -> None:
+    with database.transaction() as session:
+        pair = replace(WHO, name="w2", devices=["cuda:0", "cuda:1"], queues=["large"])
+        fleet.report(session, pair, state="unfit", reason="GPU 1 fell off the bus", newborn=True)
+    report(database)
+    assert warnings(client, "large", gpus=1) == []
+    (sentence,) = warnings(client, "large", gpus=2)
+    assert "w2 is unfit: GPU 1 fell off the bus" in sentence
+    (sentence,) = warnings(client, "large", gpus=4)
+    assert "no live worker that serves the queue 'large' has 4 devices (w2 has most of them, 2)" in sentence
+    jobs = [client.post("/v1/jobs", json={**SPEC, "resources": {"gpus": gpus}}).json() for gpus in (4, 1)]
+    assert [len(job["warnings"]) for job in jobs] == [1, 0]
+    assert "has 4 devices (w1 has most of them, 1)" in jobs[0]["warnings"][0]
+    shown = {row["id"]: row["warnings"] for row in client.get("/v1/jobs").json()["data"]}
+    assert shown == {job["id"]: job["warnings"] for job in jobs}
 
 
 def test_a_worker_that_ends_leaves_the_register(database: Database) -> None:

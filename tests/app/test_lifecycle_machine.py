@@ -26,7 +26,7 @@ from app.tables import Artifact, Attempt, Base, Event, Job, Project
 from stillhouse.spec.reasons import REASONS, TERMINAL
 from tests.servers import postgres
 
-WORKERS = [Worker(name=f"w{n}", host="h", devices=("cpu",), queues=("default",)) for n in range(2)]
+WORKERS = [Worker(name=f"w{n}", host="h", devices=("cpu",) * (n + 1), queues=("default",)) for n in range(2)]
 JOBS = 3
 
 
@@ -49,6 +49,7 @@ class JobsLife(RuleBasedStateMachine):
                     spec={},
                     queue="default",
                     priority=number,
+                    gpus=number,
                     status="queued",
                     progress={},
                     attempt=0,
@@ -78,6 +79,8 @@ class JobsLife(RuleBasedStateMachine):
         with self.database.transaction() as session:
             session.execute(update(Job).values(not_before=None))
             lease = claim(session, worker, lease_seconds=60)
+            if lease is not None:
+                assert session.get_one(Job, lease.job_id).gpus <= len(worker.devices)
         if lease is not None:
             self.leases.append(lease)
 

@@ -54,6 +54,23 @@ def test_a_database_is_brought_up_and_down(url: str) -> None:
     database.dispose()
 
 
+def test_jobs_of_before_ask_for_the_devices_that_their_spec_names(url: str) -> None:
+    command.upgrade(_config(url), "0004")
+    database = Database(url)
+    with database.transaction() as session:
+        session.execute(text("INSERT INTO projects (id, name, created_at) VALUES ('p', 'p', CURRENT_TIMESTAMP)"))
+        for kind, spec in (("distillation", '{"resources": {"gpus": 2}}'), ("validation", "{}")):
+            values = f"'{kind}', 'p', '{kind}', 'n', '{spec}', 'q', 0, 'queued', '{{}}', 0, 0, 0, 0, 0.0"
+            columns = "id, project_id, kind, name, spec, queue, priority, status, progress, attempt, losses, last_seq"
+            columns += ", log_bytes, run_seconds, created_at"
+            session.execute(text(f"INSERT INTO jobs ({columns}) VALUES ({values}, CURRENT_TIMESTAMP)"))
+    upgrade(url)
+    with database.reading() as session:
+        rows = session.execute(text("SELECT id, gpus FROM jobs ORDER BY id")).all()
+    database.dispose()
+    assert [tuple(row) for row in rows] == [("distillation", 2), ("validation", 0)]
+
+
 def test_processes_that_migrate_at_the_same_moment_wait_for_each_other(url: str) -> None:
     environment = {**os.environ, "STILLHOUSE_DATABASE_URL": url}
     command_line = [sys.executable, "-m", "app", "migrate"]

@@ -81,6 +81,21 @@ def test_a_project_at_its_running_limit_waits_and_others_do_not(
     assert owner(database, take(database)) == "default"
 
 
+def test_a_job_goes_to_a_worker_with_as_many_devices_as_it_asks_for(client: TestClient, database: Database) -> None:
+    two = submit(client, resources={"gpus": 2, "priority": 5})
+    one, none = submit(client), submit(client, resources={"gpus": 0})
+    pair = replace(WORKER, devices=("cuda:0", "cuda:1"))
+    taken = [take(database) for _ in range(2)]
+    assert [lease.job_id for lease in taken if lease is not None] == [one, none]
+    assert take(database) is None
+    with database.reading() as session:
+        assert (waiting(session, WORKER), waiting(session, pair)) == (None, two)
+    with database.transaction() as session:
+        lease = claim(session, pair, lease_seconds=60)
+    assert lease is not None
+    assert lease.job_id == two
+
+
 def test_a_projects_own_limit_goes_before_the_installations(client: TestClient, database: Database) -> None:
     for _ in range(3):
         submit(client)

@@ -107,6 +107,19 @@ def test_a_file_comes_with_its_digest_and_in_ranges(
     assert (stale.status_code, stale.content) == (200, content)
     assert client.get(path, headers={"If-None-Match": whole.headers["ETag"]}).status_code == 304
     assert client.get(path, headers={"Range": "bytes=99999-"}).status_code == 416
+    check_if_match(client, path, whole.headers["ETag"])
+
+
+def check_if_match(client: TestClient, path: str, tag: str) -> None:
+    """RFC 9110, 13.1.1 and 13.2.2: compared strongly, and before If-None-Match."""
+    for named in (tag, "*", f'"other", {tag}'):
+        assert client.get(path, headers={"If-Match": named}).status_code == 200, named
+    for named in ('"other"', f"W/{tag}", tag.strip('"')):
+        for ask in (client.get, client.head):
+            refused = ask(path, headers={"If-Match": named, "If-None-Match": tag})
+            assert refused.status_code == 412, named
+    assert client.get(path, headers={"If-Match": '"other"'}).json()["code"] == "precondition_failed"
+    assert client.get(path, headers={"If-Match": tag, "If-None-Match": tag}).status_code == 304
 
 
 def test_attempts_and_checkpoints_are_shown(client: TestClient, database: Database, tmp_path: Path) -> None:

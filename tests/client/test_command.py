@@ -169,6 +169,31 @@ def test_keys_are_made_and_revoked(running: Service) -> None:
     assert (refused.returncode, "cannot revoke itself" in refused.stderr) == (6, True)
 
 
+def test_an_operator_makes_a_project_and_limits_it(running: Service) -> None:
+    def asked(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return command(*arguments, "--json", data_dir=running.data_dir, **environment)
+
+    made = json.loads(asked("keys", "create", "--project", "research", "--scopes", "jobs:read,admin").stdout)
+    assert made["project"] == "research"
+    assert [row["id"] for row in json.loads(asked("keys", "list", "--project", "research").stdout)["data"]] == [
+        made["id"]
+    ]
+    limited = json.loads(asked("projects", "limit", "research", "--running", "2", "--storage-bytes", "1000").stdout)
+    assert limited["limits"] == {"running": 2, "waiting": None, "storage_bytes": 1000}
+    named = {row["name"]: row["in_force"]["running"] for row in json.loads(asked("projects", "list").stdout)["data"]}
+    assert named == {"default": None, "research": 2}
+    own = json.loads(asked("projects", "list", STILLHOUSE_API_KEY=made["key"]).stdout)["data"]
+    assert [row["name"] for row in own] == ["research"]
+    for arguments, status, why in (
+        (("projects", "limit", "nobody", "--running", "1"), 1, "no project 'nobody' is in sight"),
+        (("projects", "limit", "research", "--running", "-1"), 2, "a whole number from 0 on, or none"),
+    ):
+        refused = asked(*arguments)
+        assert (refused.returncode, why in refused.stderr.replace("\n", " ")) == (status, True), refused.stderr
+    refused = asked("keys", "create", "--project", "default", STILLHOUSE_API_KEY=made["key"])
+    assert (refused.returncode != 0, "operator" in refused.stderr) == (True, True), refused.stderr
+
+
 def test_the_first_keys_are_kept_by_way_of_the_database(tmp_path: Path) -> None:
     """Before there is a server: made, listed, revoked."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.fitness import Fitness
+from worker.fitness import Fitness, installed
 
 LISTED = """
 GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11111111-2222-3333-4444-555555555555)
@@ -44,6 +44,16 @@ def test_a_cpu_needs_room_on_the_disk_alone(tmp_path: Path) -> None:
 def test_a_gpu_that_the_driver_lists_is_fit(tmp_path: Path, driver: Path, device: str) -> None:
     says(driver, LISTED)
     assert complaint(tmp_path, device) is None
+
+
+def test_a_worker_has_every_gpu_that_the_driver_lists(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    says(driver, LISTED)
+    assert installed() == ("cuda:0", "cuda:1")
+    says(driver, "Failed to initialize NVML", status=255)
+    assert installed() == ("cuda:0",)  # and that one is unfit
+    driver.unlink()
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert installed() == ()
 
 
 def test_a_gpu_that_is_gone_is_named(tmp_path: Path, driver: Path) -> None:

@@ -20,7 +20,6 @@ from worker.engine.run import Run
 from worker.engine.teacher import LiveTeacher
 from worker.handover import PHASE
 from worker.phases import phases
-from worker.progress import Tracker
 
 NAMES = ["teacher", "generation-1-0", "generation-2-0", "student-0", "control-0"]
 
@@ -63,8 +62,6 @@ def test_a_generation_is_taught_by_the_one_before_it(digits: Dataset, tmp_path: 
     assert "3, the student" in page
     assert "generation 2" in page
     assert result["student"]["top1_deviation"] is None  # generations are no seeds
-    tracker = Tracker(spec, digits)
-    assert tracker._work["generation-1-0"] == tracker._work["student-0"]
 
 
 def test_every_seed_has_generations_of_its_own() -> None:
