@@ -149,17 +149,18 @@ def _check_files(spec: JobSpec, found: Review) -> None:
     """What teachers cannot do that are files: an ONNX file has no features, one of logits has not seen other views."""
     files = {teacher.architecture for teacher in spec.teachers if isinstance(teacher, NamedTeacher)} & {ONNX, LOGITS}
     for index, method in enumerate(spec.imitations):
-        pointer = f"/method/{index}/name" if isinstance(spec.method, list) else "/method/name"
+        base = f"/method/{index}" if isinstance(spec.method, list) else "/method"
+        pointer = f"{base}/name"
         if files and method.reads_features and len(spec.teachers) == 1:
             found.refuse(pointer, f"{method.name} reads a teacher's features, and a file has none; use kd or another")
         if LOGITS in files and method.mixes_images and getattr(method, "mixup", True):
             message = f"{method.name} mixes images, and a file of logits knows them unmixed alone; set mixup: false"
             found.refuse(pointer, message)
+        if LOGITS in files and method.strong_view:
+            message = f"{method.name} shows a changed view, and a file of logits knows images as they are; set views: 1"
+            found.refuse(f"{base}/views", message)
     if LOGITS not in files:
         return
-    if len(spec.teachers) > 1:
-        message = "a file of logits teaches alone; average the teachers' probabilities and upload those as one file"
-        found.refuse("/teacher", message)
     if spec.training.augmentation != "none":
         found.warnings.append(
             f"the file of logits was computed on images as they are, and the student will see "
