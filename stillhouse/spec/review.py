@@ -85,8 +85,15 @@ def _sum(counts: Sequence[int | None]) -> int | None:
 
 
 def _check_split(spec: JobSpec, dataset: DatasetFacts, found: Review) -> None:
-    images = dataset.train if dataset.test is not None else round(dataset.train * (1 - _TEST_FRACTION))
+    images, rarest = dataset.train, dataset.smallest_class
     fraction, classes = spec.dataset.validation, len(dataset.classes)
+    if dataset.test is None:
+        images = round(dataset.train * (1 - _TEST_FRACTION))
+        drawn = round((rarest or dataset.train) * _TEST_FRACTION)
+        if not drawn:
+            message = f"it has no test split, and a tenth of the {rarest} images of its rarest class is none; bring one"
+            found.refuse("/dataset/id", message)
+        rarest = None if rarest is None else rarest - drawn
     if fraction == 0:
         found.warnings.append("validation is 0: no epoch is selected, the last one is served")
         return
@@ -94,7 +101,6 @@ def _check_split(spec: JobSpec, dataset: DatasetFacts, found: Review) -> None:
         found.warnings.append("the data set brings its own validation split, so no fraction of train is held out")
         return
     held_out = images * fraction
-    rarest = dataset.smallest_class
     if rarest is not None and not 0 < round(rarest * fraction) < rarest:
         message = f"a fraction of {fraction} takes {round(rarest * fraction)} of the {rarest} images of a class"
         found.refuse("/dataset/validation", message)
