@@ -56,10 +56,8 @@ class RequestGuard:
                 message["headers"] = [*message["headers"], *closing, (b"x-request-id", request_id.encode())]
             await send(message)
 
-        if self.streamed.fullmatch(f"{scope['method']} {scope['path']}"):
-            await self.app(scope, receive, send_with_headers)
-            return
-        body = await self._body(headers, receive)
+        streamed = self.streamed.fullmatch(f"{scope['method']} {scope['path']}") is not None
+        body = b"" if streamed else await self._body(headers, receive)
         if body is None:
             detail = f"the body may hold at most {self.body_limit} bytes; send a smaller spec"
             problem = Problem(
@@ -77,7 +75,7 @@ class RequestGuard:
             return {"type": "http.request", "body": body, "more_body": False}
 
         try:
-            await self.app(scope, replay, send_with_headers)
+            await self.app(scope, receive if streamed else replay, send_with_headers)
         except Exception:
             logger.exception("request %s failed", request_id)
             if started:

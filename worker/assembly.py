@@ -20,6 +20,7 @@ from worker.engine.errors import WeightsRefused
 from worker.engine.method import Method
 from worker.engine.methods import METHODS
 from worker.engine.methods.combination import Combination
+from worker.engine.mixture import Mixture
 from worker.engine.network import Description, Network, Preprocessing, Stem, build_network
 from worker.engine.optim import build_schedule
 from worker.engine.precision import Precision
@@ -35,7 +36,11 @@ WEIGHTS = Path("weights")
 ``student.json``."""
 TABLE = Path("tables/view.table")
 """In the child's folder, where the view table lies and is left; see ``worker.tables``."""
+FP32 = Precision("fp32", scales_gradients=False)
+Taught = Network | Ensemble | RecordedTeacher | Mixture
+"""What can teach."""
 _LOOKED_AT = 64
+_NONE: Mapping[str, RecordedTeacher] = {}
 
 
 def architecture_of(network: NetworkSpec) -> Description:
@@ -105,13 +110,14 @@ def ready_teachers(spec: JobSpec, dataset: Dataset) -> dict[str, Network]:
     }
 
 
-def recorded_teacher(spec: JobSpec, dataset: Dataset) -> RecordedTeacher | None:
-    """The teacher that is a file of logits, if it is one. Raises WeightsRefused."""
-    if spec.teacher is None or isinstance(spec.teacher, list) or architecture_of(spec.teacher) != recorded.LOGITS:
-        return None
-    opened, said = recorded.load(WEIGHTS, "teacher", dataset)
-    print(f"the teacher is a file of logits: {said}")  # into the job's log
-    return opened
+def recorded_teachers(spec: JobSpec, dataset: Dataset) -> dict[str, RecordedTeacher]:
+    """By name, the teachers that are files of logits. Raises WeightsRefused."""
+    found = {}
+    for name, teacher in teachers_of(spec).items():
+        if architecture_of(teacher) == recorded.LOGITS:
+            found[name], said = recorded.load(WEIGHTS, name, dataset)
+            print(f"the {name} is a file of logits: {said}")  # into the job's log
+    return found
 
 
 def build_method(spec: JobSpec) -> Method:
@@ -125,24 +131,37 @@ def build_method(spec: JobSpec) -> Method:
     return parts[0][2] if len(parts) == 1 and parts[0][1] == 1 else Combination(parts)
 
 
-def build_teacher(spec: JobSpec, networks: Mapping[str, Network]) -> Network | Ensemble | None:
-    """The teacher of the students: one network, or several as one; None until all of them are there."""
-    members = [networks[name] for name in teachers_of(spec) if name in networks]
-    if len(members) < len(spec.teachers) or not members:
+def _method_of(spec: JobSpec, phase: Phase) -> Method:
+    """The spec's method, or the labels alone; the control sees the views that the student sees."""
+    imitated = build_method(spec)
+    if phase.kind in IMITATING:
+        return imitated
+    return METHODS["none"](views=2 if imitated.strong_view and phase.kind == "control" else 1)
+
+
+def build_teacher(
+    spec: JobSpec, networks: Mapping[str, Network], files: Mapping[str, RecordedTeacher] = _NONE
+) -> Taught | None:
+    """The teacher of the students: a network, a file, or several as one; None until all of them are there."""
+    members = [(teacher.weight, networks[name]) for name, teacher in teachers_of(spec).items() if name in networks]
+    told = [(teacher.weight, files[name]) for name, teacher in teachers_of(spec).items() if name in files]
+    if len(members) + len(told) < len(spec.teachers) or not spec.teachers:
         return None
     if not isinstance(spec.teacher, list):
-        return members[0]
-    shares = [teacher.weight for teacher in spec.teachers]
-    return Ensemble(list(zip(shares, members, strict=True)))
+        return told[0][1] if told else members[0][1]
+    ensemble = Ensemble(members) if members else None
+    if not told:
+        return ensemble
+    return Mixture(told, ensemble, sum(weight for weight, _ in members), precision=FP32)
 
 
 def teacher_of(
-    spec: JobSpec, phase: Phase, networks: Mapping[str, Network], recorded: RecordedTeacher | None
-) -> Network | Ensemble | RecordedTeacher | None:
+    spec: JobSpec, phase: Phase, networks: Mapping[str, Network], files: Mapping[str, RecordedTeacher] = _NONE
+) -> Taught | None:
     """Who teaches in a phase: the generation before it, or the teacher of the spec."""
     if phase.taught_by is not None:
         return networks[phase.taught_by]
-    return recorded or build_teacher(spec, networks)
+    return build_teacher(spec, networks, files)
 
 
 def build_run(
@@ -150,7 +169,7 @@ def build_run(
     phase: Phase,
     dataset: Dataset,
     *,
-    teacher: Network | Ensemble | RecordedTeacher | None,
+    teacher: Taught | None,
     device: torch.device,
     precision: Precision,
     team: Team | None = None,
@@ -179,11 +198,11 @@ def build_run(
                 precision=precision,
                 limit=limit,
             )
-    elif phase.kind in IMITATING and isinstance(teacher, RecordedTeacher):
-        source = teacher
+    elif phase.kind in IMITATING and isinstance(teacher, RecordedTeacher | Mixture):
+        source = teacher.at(precision) if isinstance(teacher, Mixture) else teacher
     return Run(
         student=build(taught or spec.student, dataset, seed=seed, role=role, fine_tune=True).to(device),
-        method=build_method(spec) if phase.kind in IMITATING else METHODS["none"](),
+        method=_method_of(spec, phase),
         teacher=source,
         train=train,
         validation=dataset.validation.to(device) if dataset.validation is not None else None,
@@ -202,7 +221,7 @@ def build_run(
 
 
 def rehearse(
-    spec: JobSpec, dataset: Dataset, ready: Mapping[str, Network], recorded: RecordedTeacher | None = None
+    spec: JobSpec, dataset: Dataset, ready: Mapping[str, Network], files: Mapping[str, RecordedTeacher] = _NONE
 ) -> None:
     """Make the student's run once with untrained teachers, so that a method is refused before a teacher is trained.
 
@@ -218,7 +237,7 @@ def rehearse(
         spec,
         next(phase for phase in planned if phase.kind == "student"),
         dataset,
-        teacher=recorded or build_teacher(spec, {**ready, **untrained}),
+        teacher=build_teacher(spec, {**ready, **untrained}, files),
         device=torch.device("cpu"),
-        precision=Precision("fp32", scales_gradients=False),
+        precision=FP32,
     )

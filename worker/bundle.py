@@ -17,12 +17,13 @@ import yaml
 
 from stillhouse.spec import JobSpec
 from stillhouse.spec.methods import title
-from worker.assembly import architecture_of, build_teacher, stem_of
+from worker.assembly import Taught, architecture_of, build_teacher, stem_of
 from worker.engine.blackbox import BlackBox
 from worker.engine.data import Dataset
 from worker.engine.ensemble import Ensemble
-from worker.engine.evaluate import Evaluation, Footprint, agreement, evaluate, judge, measure
+from worker.engine.evaluate import Evaluation, Footprint, agreement, evaluate, images_at_once, judge, measure
 from worker.engine.exports import EXPORTS
+from worker.engine.mixture import Mixture
 from worker.engine.network import Network
 from worker.engine.recorded import RecordedTeacher
 from worker.engine.run import Run
@@ -41,7 +42,7 @@ def write_bundle(  # noqa: PLR0913  # each by its keyword, from the one place th
     dataset: Dataset,
     runs: Mapping[str, Run],
     networks: Mapping[str, Network],
-    recorded: RecordedTeacher | None = None,
+    files: Mapping[str, RecordedTeacher] | None = None,
     settled: Mapping[str, Any],
     protections: Protections,
     on_stage: Callable[[str], None],
@@ -49,20 +50,23 @@ def write_bundle(  # noqa: PLR0913  # each by its keyword, from the one place th
 ) -> dict[str, Any]:
     """Evaluate on the test split in fp32, compare, and write every file but the manifest. Returns the result.
 
-    ``networks`` are those that ``runs`` trained and the teachers that came with their weights; ``recorded`` is the
-    teacher that is a file of logits.
+    ``networks`` are those that ``runs`` trained and the teachers that came with their weights; ``files`` are the
+    teachers that are files of logits.
     """
     on_stage("evaluating")
     tested: dict[str, Evaluation] = {}
     for name, network in networks.items():
         tested[name] = evaluate(network, dataset.test.to(network.mean.device))
         on_evaluated()
-    teacher = recorded or build_teacher(spec, networks)
+    teacher = build_teacher(spec, networks, files or {})
+    test = dataset.test.to(runs["student-0"].device)
     if isinstance(teacher, Ensemble):
-        tested["teacher"] = evaluate(teacher, dataset.test.to(runs["student-0"].device))
-    if recorded is not None and recorded.test is not None:
-        labels = dataset.test.labels.to(runs["student-0"].device)
-        tested["teacher"] = judge([recorded.test.to(labels.device)], labels)
+        tested["teacher"] = evaluate(teacher, test)
+    if isinstance(teacher, RecordedTeacher) and teacher.test is not None:
+        tested["teacher"] = judge([teacher.test.to(test.labels.device)], test.labels)
+    if isinstance(teacher, Mixture) and teacher.tells_of_test:
+        at_once = images_at_once(teacher.network) if teacher.network is not None else len(test)
+        tested["teacher"] = judge(teacher.on_test(test, at_once=at_once), test.labels)
     on_stage("exporting")
     student = networks["student-0"]
     weights = folder / "student.safetensors"
@@ -72,9 +76,12 @@ def write_bundle(  # noqa: PLR0913  # each by its keyword, from the one place th
         for name, network in networks.items()
         if name.endswith("-0") or name.startswith("teacher")
     }
-    result = _compare(networks, tested, sizes, dataset)
-    if recorded is not None:
-        result["teacher"] = _recorded_headline(recorded, tested.get("teacher"))
+    compared = {name: network for name, network in networks.items() if not files or not name.startswith("teacher")}
+    result = _compare(compared, tested, sizes, dataset)
+    if files:
+        size = sum(file.rows.nbytes for file in files.values())
+        size += sum(sizes[name] for name in networks if name.startswith("teacher"))
+        result["teacher"] = _recorded_headline(size, tested.get("teacher"))
     report = _report(spec, dataset, runs, tested, settled, protections, result, teacher)
     _write_json(folder / "student.json", _describe(spec, dataset, student))
     _write_json(folder / "report.json", report)
@@ -130,11 +137,11 @@ def _headline(tests: list[Evaluation], shape: Footprint, size: int) -> dict[str,
     }
 
 
-def _recorded_headline(recorded: RecordedTeacher, tested: Evaluation | None) -> dict[str, Any]:
-    """Of a file there are its bytes, and what it says of the test split if it does; the rest is not known."""
+def _recorded_headline(size: int, tested: Evaluation | None) -> dict[str, Any]:
+    """With a file among the teachers there are bytes, and figures on the test split if it tells; no more is known."""
     unknown = dict.fromkeys(("parameters", "flops", "latency_ms", "top1_deviation"))
     known = {name: None if tested is None else getattr(tested, name) for name in ("top1", "top5", "loss")}
-    return {**known, **unknown, "bytes": recorded.rows.nbytes}
+    return {**known, **unknown, "bytes": size}
 
 
 def _report(
@@ -145,7 +152,7 @@ def _report(
     settled: Mapping[str, Any],
     protections: Protections,
     result: Mapping[str, Any],
-    teacher: Network | Ensemble | RecordedTeacher | None,
+    teacher: Taught | None,
 ) -> dict[str, Any]:
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse.spec import REASONS, JobSpec
-from worker.assembly import build_run, ready_teachers, recorded_teacher, rehearse, suits_bf16, teacher_of
+from worker.assembly import build_run, ready_teachers, recorded_teachers, rehearse, suits_bf16, teacher_of
 from worker.bundle import write_bundle
 from worker.child import EXIT_STOPPED, Emitter
 from worker.devices import hold, settle
@@ -78,7 +78,7 @@ class Job:
         failpoint.reach("child.start")
         with Ranks(self.member, self.settled, self.device, self.emitter) as ranks:
             self.team = ranks.team
-            self.recorded = recorded_teacher(self.spec, self.dataset)
+            self.files = recorded_teachers(self.spec, self.dataset)
             trained, networks = self._train_all()
             self.team.leave()
         if self.member.rank > 0:
@@ -89,7 +89,7 @@ class Job:
             dataset=self.dataset,
             runs=trained,
             networks=networks,
-            recorded=self.recorded,
+            files=self.files,
             settled=self.settled,
             protections=self.protections,
             on_stage=lambda stage: self.emitter.emit("stage", stage=stage),
@@ -101,7 +101,7 @@ class Job:
     def _train_all(self) -> tuple[dict[str, Run], dict[str, Network]]:
         """The runs by their phases, and every network, the given ones too."""
         ready = ready_teachers(self.spec, self.dataset)
-        rehearse(self.spec, self.dataset, ready, self.recorded)
+        rehearse(self.spec, self.dataset, ready, self.files)
         train, held_out = self.dataset.train.to(self.device), self.dataset.validation
         self.placed = replace(
             self.dataset, train=train, validation=None if held_out is None else held_out.to(self.device)
@@ -127,7 +127,7 @@ class Job:
             self.spec,
             phase,
             self.placed,
-            teacher=teacher_of(self.spec, phase, networks, self.recorded),
+            teacher=teacher_of(self.spec, phase, networks, self.files),
             device=self.device,
             precision=self.precision,
             team=self.team,

@@ -90,7 +90,7 @@ def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
     def essence(spec: dict[str, Any]) -> tuple[object, ...]:
         networks = [{**network, "train": None} for network in (*_teachers(spec), spec["student"])]
         listed = spec["method"] if isinstance(spec["method"], list) else [spec["method"]]
-        methods = [method["name"] for method in listed]
+        methods = [(method["name"], method.get("views")) for method in listed]
         return (spec["dataset"]["id"], networks, spec["training"]["batch_size"], methods)
 
     return essence(one) == essence(other)

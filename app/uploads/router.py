@@ -1,4 +1,4 @@
-"""``/v1/uploads``: tus 1.0 with creation, checksum (sha256), expiration and termination."""
+"""``/v1/uploads``: tus 1.0 with creation (with upload), checksum (sha256), expiration and termination."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from stillhouse.assets import Upload
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
-STREAMED = re.compile(r"PATCH /v1/uploads/[^/]+")
+STREAMED = re.compile(r"PATCH /v1/uploads/[^/]+|POST /v1/uploads")
 """Method and path whose body is read as it comes."""
 
-_PIECE: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {schemas.PIECE_TYPE: {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
+_BYTES = {schemas.PIECE_TYPE: {"schema": {"type": "string", "format": "binary"}}}
+_PIECE: dict[str, Any] = {"requestBody": {"required": True, "content": _BYTES}}
+_FIRST_PIECE: dict[str, Any] = {"requestBody": {"required": False, "content": _BYTES}}
+
+Digest = Annotated[str | None, Header(description="'sha256', then the piece's digest in base64.")]
 
 
 def _speaker(caller: Writer, tus_resumable: Annotated[str | None, Header(description="1.0.0")] = None) -> Caller:
@@ -49,18 +48,32 @@ def upload_options(given: ServicesDep, response: Response) -> None:
     )
 
 
-@router.post("", status_code=201)
-def create_upload(
+def _is_piece(request: Request) -> bool:
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return kind == schemas.PIECE_TYPE
+
+
+@router.post("", status_code=201, openapi_extra=_FIRST_PIECE)
+async def create_upload(
+    request: Request,
     caller: Speaker,
-    session: WriteSession,
     given: ServicesDep,
     response: Response,
     upload_length: Annotated[str | None, Header(description="The file's size in bytes.")] = None,
     upload_metadata: Annotated[str, Header(description="Kept, and said again by HEAD.")] = "",
+    upload_checksum: Digest = None,
 ) -> Upload:
-    """Begin an upload; its address is in ``Location``."""
-    length = schemas.length(upload_length)
-    row = service.create(session, given, caller, length=length, metadata=upload_metadata)
+    """Begin an upload; its address is in ``Location``. The body may be the first piece, or all of the file; one that
+    is refused leaves no upload behind.
+    """
+    row = await service.begin(
+        given,
+        caller,
+        length=schemas.length(upload_length),
+        metadata=upload_metadata,
+        body=request.stream() if _is_piece(request) else None,
+        checksum=schemas.checksum(upload_checksum),
+    )
     response.headers.update({**schemas.progress(row), "Location": f"/v1/uploads/{row.id}"})
     return schemas.upload(row)
 
@@ -79,11 +92,10 @@ async def append_to_upload(
     given: ServicesDep,
     response: Response,
     upload_offset: Annotated[str | None, Header(description="Where this piece belongs.")] = None,
-    upload_checksum: Annotated[str | None, Header(description="'sha256', then the piece's digest in base64.")] = None,
+    upload_checksum: Digest = None,
 ) -> None:
     """The next piece. What has arrived of one without a checksum is kept, even when the connection is cut."""
-    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind != schemas.PIECE_TYPE:
+    if not _is_piece(request):
         raise WrongMediaType(f"send a piece as Content-Type: {schemas.PIECE_TYPE}")
     row = await service.append(
         given,

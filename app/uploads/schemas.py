@@ -13,7 +13,7 @@ from app.errors import Invalid
 from stillhouse.assets import Upload
 
 VERSION = "1.0.0"
-EXTENSIONS = "creation,checksum,expiration,termination"
+EXTENSIONS = "creation,creation-with-upload,checksum,expiration,termination"
 ALGORITHMS = "sha256"
 PIECE_TYPE = "application/offset+octet-stream"
 _HTTP_DATE = "%a, %d %b %Y %H:%M:%S GMT"

@@ -54,6 +54,39 @@ def create(session: Session, given: Services, caller: Caller, *, length: int, me
     return row
 
 
+async def begin(
+    given: Services,
+    caller: Caller,
+    *,
+    length: int,
+    metadata: str,
+    body: AsyncIterator[bytes] | None,
+    checksum: Checksum | None,
+) -> Upload:
+    """Begin an upload with ``body`` as its first piece, if there is one; see ``create`` and ``append``.
+
+    Where that piece is refused there is no upload: its client has not been told of one that it could go on with.
+    """
+    row = await to_thread.run_sync(partial(_create, given, caller, length=length, metadata=metadata))
+    if body is None:
+        return row
+    try:
+        return await append(given, caller, row.id, offset=0, body=body, checksum=checksum)
+    except (TooLarge, WrongChecksum):
+        await to_thread.run_sync(_drop, given, caller, row.id)
+        raise
+
+
+def _create(given: Services, caller: Caller, *, length: int, metadata: str) -> Upload:
+    with given.database.transaction() as session:
+        return create(session, given, caller, length=length, metadata=metadata)
+
+
+def _drop(given: Services, caller: Caller, upload_id: str) -> None:
+    with given.database.transaction() as session:
+        delete(session, given, caller, upload_id)
+
+
 def get(session: Session, caller: Caller, upload_id: str) -> Upload:
     """An upload of the caller's project. Raises NotFound, also for another project's and for one that has expired."""
     return _found(session, _owned(caller, upload_id), upload_id)

@@ -2,48 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from stillhouse.spec import class_names as names
+from stillhouse.spec.dataset_facts import BuiltinDataset, DatasetFacts
+from stillhouse.spec.photographs import PHOTOGRAPHS
 
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetFacts:
-    """What a spec is reviewed against, of a built-in set or an uploaded one."""
-
-    name: str
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    """Channels, height, width of one image."""
-    train: int
-    """Images in the training split as published, before validation (and a missing test split) is drawn from it."""
-    test: int | None
-    """Images in the published test split; None where there is none and a tenth of train is drawn instead."""
-    validation: int | None = None
-    """Images in a validation split that the set brings along."""
-    smallest_class: int | None = None
-    """Training images of the rarest class, where that is known."""
-
-    @property
-    def images(self) -> int:
-        """Of all splits."""
-        return self.train + (self.test or 0) + (self.validation or 0)
-
-    def resized(self, side: int | None) -> DatasetFacts:
-        """The same with images of ``side`` by ``side``; None leaves them as they are."""
-        return self if side is None else replace(self, shape=(self.shape[0], side, side))
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuiltinDataset(DatasetFacts):
-    """A data set that needs no upload."""
-
-    title: str
-    mean: tuple[float, ...] | None = None
-    """Of each channel for pixels from 0 to 1, where published; else it is computed from the training split."""
-    std: tuple[float, ...] | None = None
-    source: str
-
+__all__ = ["DATASETS", "BuiltinDataset", "DatasetFacts"]
 
 _COHEN = "G. Cohen et al. (2017), through torchvision, which leaves the images transposed as they are published"
 _EMNIST = {
@@ -151,83 +114,8 @@ _LISTED = (
         test=8_000,
         source="A. Coates, H. Lee, A. Ng (2011), through torchvision",
     ),
-    BuiltinDataset(
-        name="eurosat",
-        title="EuroSAT satellite images, 64x64",
-        classes=names.EUROSAT,
-        shape=(3, 64, 64),
-        train=27_000,
-        test=None,
-        source="P. Helber et al. (2019), through torchvision",
-    ),
-    BuiltinDataset(
-        name="gtsrb",
-        title="GTSRB German traffic signs of varying sizes, kept at 48x48",
-        classes=names.TRAFFIC_SIGNS,
-        shape=(3, 48, 48),
-        train=26_640,
-        test=12_630,
-        source="J. Stallkamp et al. (2012), through torchvision",
-    ),
-    BuiltinDataset(
-        name="imagenette",
-        title="Imagenette, ten ImageNet classes: photographs of varying sizes, kept at 224x224",
-        classes=names.IMAGENETTE,
-        shape=(3, 224, 224),
-        train=9_469,
-        test=3_925,
-        source="J. Howard, fastai (2019), the 320 px edition, through torchvision",
-    ),
-    BuiltinDataset(
-        name="oxford-iiit-pet",
-        title="Oxford-IIIT pets: photographs of varying sizes, kept at 224x224",
-        classes=names.PETS,
-        shape=(3, 224, 224),
-        train=3_680,
-        test=3_669,
-        source="O. Parkhi et al. (2012), through torchvision",
-    ),
-    BuiltinDataset(
-        name="flowers102",
-        title="Oxford flowers: photographs of varying sizes, kept at 224x224",
-        classes=names.FLOWERS,
-        shape=(3, 224, 224),
-        train=1_020,
-        validation=1_020,
-        test=6_149,
-        source="M. Nilsback, A. Zisserman (2008), through torchvision",
-    ),
-    BuiltinDataset(
-        name="dtd",
-        title="Describable textures: photographs of varying sizes, kept at 224x224",
-        classes=names.TEXTURES,
-        shape=(3, 224, 224),
-        train=1_880,
-        validation=1_880,
-        test=1_880,
-        source="M. Cimpoi et al. (2014), the first of its ten partitions, through torchvision",
-    ),
-    BuiltinDataset(
-        name="food101",
-        title="Food-101: photographs of varying sizes, kept at 224x224",
-        classes=names.FOOD,
-        shape=(3, 224, 224),
-        train=75_750,
-        test=25_250,
-        source="L. Bossard, M. Guillaumin, L. Van Gool (2014), through torchvision",
-    ),
-    BuiltinDataset(
-        name="rendered-sst2",
-        title="Rendered SST-2, sentences as images, kept at 224x224",
-        classes=names.SENTIMENT,
-        shape=(3, 224, 224),
-        train=6_920,
-        validation=872,
-        test=1_821,
-        source="A. Radford et al. (2021), R. Socher et al. (2013), through torchvision",
-    ),
 )
-DATASETS: dict[str, BuiltinDataset] = {known.name: known for known in _LISTED} | {
+DATASETS: dict[str, BuiltinDataset] = {known.name: known for known in (*_LISTED, *PHOTOGRAPHS)} | {
     f"emnist-{split}": BuiltinDataset(
         name=f"emnist-{split}",
         title=f"EMNIST handwritten {title}, 28x28",

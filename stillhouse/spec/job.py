@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 
 from stillhouse.spec.base import Label, SpecModel, Text
 from stillhouse.spec.datasets import DATASETS
+from stillhouse.spec.footprints import LOGITS
 from stillhouse.spec.methods import Imitation, KnowledgeDistillation, Method, Methods, NoDistillation, title
-from stillhouse.spec.networks import Student, Teacher, Teachers, training_of
+from stillhouse.spec.networks import NamedTeacher, Student, Teacher, Teachers, training_of
 from stillhouse.spec.training import Resources, Training
 
 
@@ -84,9 +85,15 @@ class JobSpec(SpecModel):
 
     @property
     def imitations(self) -> list[Imitation]:
-        """The methods that imitate a teacher."""
+        """The methods that imitate a teacher; one view is enough for those that were not told how many to show, where
+        images are shown as they are, or known to a teacher as they are alone.
+        """
         listed: list[Method] = self.method if isinstance(self.method, list) else [self.method]
-        return [method for method in listed if isinstance(method, Imitation)]
+        recorded = any(
+            isinstance(teacher, NamedTeacher) and teacher.architecture == LOGITS for teacher in self.teachers
+        )
+        as_they_are = recorded or self.training.augmentation == "none"
+        return [method.for_views(one=as_they_are) for method in listed if isinstance(method, Imitation)]
 
     def complete(self, *, classes: int | None = None) -> JobSpec:
         """The same spec with every omitted value written out, as it is stored.

@@ -85,8 +85,15 @@ def _sum(counts: Sequence[int | None]) -> int | None:
 
 
 def _check_split(spec: JobSpec, dataset: DatasetFacts, found: Review) -> None:
-    images = dataset.train if dataset.test is not None else round(dataset.train * (1 - _TEST_FRACTION))
+    images, rarest = dataset.train, dataset.smallest_class
     fraction, classes = spec.dataset.validation, len(dataset.classes)
+    if dataset.test is None:
+        images = round(dataset.train * (1 - _TEST_FRACTION))
+        drawn = round((rarest or dataset.train) * _TEST_FRACTION)
+        if not drawn:
+            message = f"it has no test split, and a tenth of the {rarest} images of its rarest class is none; bring one"
+            found.refuse("/dataset/id", message)
+        rarest = None if rarest is None else rarest - drawn
     if fraction == 0:
         found.warnings.append("validation is 0: no epoch is selected, the last one is served")
         return
@@ -94,7 +101,6 @@ def _check_split(spec: JobSpec, dataset: DatasetFacts, found: Review) -> None:
         found.warnings.append("the data set brings its own validation split, so no fraction of train is held out")
         return
     held_out = images * fraction
-    rarest = dataset.smallest_class
     if rarest is not None and not 0 < round(rarest * fraction) < rarest:
         message = f"a fraction of {fraction} takes {round(rarest * fraction)} of the {rarest} images of a class"
         found.refuse("/dataset/validation", message)
@@ -149,17 +155,18 @@ def _check_files(spec: JobSpec, found: Review) -> None:
     """What teachers cannot do that are files: an ONNX file has no features, one of logits has not seen other views."""
     files = {teacher.architecture for teacher in spec.teachers if isinstance(teacher, NamedTeacher)} & {ONNX, LOGITS}
     for index, method in enumerate(spec.imitations):
-        pointer = f"/method/{index}/name" if isinstance(spec.method, list) else "/method/name"
+        base = f"/method/{index}" if isinstance(spec.method, list) else "/method"
+        pointer = f"{base}/name"
         if files and method.reads_features and len(spec.teachers) == 1:
             found.refuse(pointer, f"{method.name} reads a teacher's features, and a file has none; use kd or another")
         if LOGITS in files and method.mixes_images and getattr(method, "mixup", True):
             message = f"{method.name} mixes images, and a file of logits knows them unmixed alone; set mixup: false"
             found.refuse(pointer, message)
+        if LOGITS in files and method.strong_view:
+            message = f"{method.name} shows a changed view, and a file of logits knows images as they are; set views: 1"
+            found.refuse(f"{base}/views", message)
     if LOGITS not in files:
         return
-    if len(spec.teachers) > 1:
-        message = "a file of logits teaches alone; average the teachers' probabilities and upload those as one file"
-        found.refuse("/teacher", message)
     if spec.training.augmentation != "none":
         found.warnings.append(
             f"the file of logits was computed on images as they are, and the student will see "

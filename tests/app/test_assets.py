@@ -278,10 +278,10 @@ LOGITS = {"architecture": "logits", "classes": [str(number) for number in range(
 def rows(client: TestClient, database: Database) -> Validated:
     """A file of logits that a worker has looked at."""
 
-    def validated(**counts: int) -> str:
+    def validated(*, named: bool = False, **counts: int) -> str:
         response = client.post("/v1/models", json={"name": "m", "upload": uploaded(client, b"rows"), **LOGITS})
         assert response.status_code == 201, response.text
-        facts = {**LOGITS, "rows": {"train": 1797, **counts}, "kind": "logits", "parameters": None}
+        facts = {**LOGITS, "rows": {"train": 1797, **counts}, "kind": "logits", "parameters": None, "named": named}
         files = {"model.safetensors": {"key": "models/x", "bytes": 9, "sha256": "2" * 64}}
         with database.transaction() as session:
             lease = claim(session, VALIDATOR, lease_seconds=60)
@@ -304,6 +304,12 @@ def test_a_file_of_logits_is_a_model_and_a_teacher(client: TestClient, rows: Val
     training = {**SPEC["training"], "augmentation": "crop"}
     warned = client.post("/v1/jobs?dry_run=true", json={**spec, "training": training}).json()
     assert any("the student will see crop of them" in warning for warning in warned["warnings"])
+
+
+def test_rows_with_names_may_be_more_than_the_images_and_not_fewer(client: TestClient, rows: Validated) -> None:
+    for count, status in ((1800, 200), (1797, 200), (1796, 422)):
+        spec = {**SPEC, "teacher": {"architecture": "logits", "weights": rows(train=count, named=True)}}
+        assert client.post("/v1/jobs?dry_run=true", json=spec).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -330,12 +336,16 @@ def test_what_a_file_of_logits_cannot_do_is_refused_by_its_place(
     assert said in error["message"]
 
 
-def test_files_of_logits_do_not_teach_together_nor_learn(client: TestClient, rows: Validated) -> None:
-    file = {"architecture": "logits", "weights": rows()}
-    together = client.post("/v1/jobs", json={**SPEC, "teacher": [file, {"architecture": "resnet8"}]})
-    assert together.json()["errors"][0]["pointer"] == "/teacher"
-    assert "average the teachers' probabilities" in together.json()["detail"]
-    learns = client.post("/v1/jobs", json={**SPEC, "student": file})
+def test_a_file_of_logits_teaches_among_others_and_does_not_learn(client: TestClient, rows: Validated) -> None:
+    file = {"architecture": "logits", "weights": rows(), "weight": 2.0}
+    among = {**SPEC, "teacher": [{"architecture": "resnet8"}, file]}
+    answer = client.post("/v1/jobs?dry_run=true", json=among)
+    assert (answer.status_code, answer.json()["spec"]["teacher"][1]["weight"]) == (200, 2.0)
+    assert answer.json()["estimate"]["teacher_parameters"] is None
+    short = {"architecture": "logits", "weights": rows(train=1617)}
+    refused = client.post("/v1/jobs", json={**among, "teacher": [file, short]}).json()
+    assert refused["errors"][0]["pointer"] == "/teacher/1/weights"
+    learns = client.post("/v1/jobs", json={**SPEC, "student": short})
     assert "cannot be a student" in learns.json()["detail"]
 
 

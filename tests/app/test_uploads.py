@@ -71,7 +71,7 @@ def sha256(data: bytes) -> dict[str, str]:
 def test_a_server_says_what_it_speaks(client: TestClient, settings: Settings) -> None:
     response = client.options("/v1/uploads")
     assert response.status_code == 204
-    assert response.headers["Tus-Extension"] == "creation,checksum,expiration,termination"
+    assert response.headers["Tus-Extension"] == "creation,creation-with-upload,checksum,expiration,termination"
     assert response.headers["Tus-Checksum-Algorithm"] == "sha256"
     assert response.headers["Tus-Max-Size"] == str(settings.upload_limit_bytes)
     other = client.post("/v1/uploads", headers={"Tus-Resumable": "0.2.2", "Upload-Length": "1"})
@@ -86,6 +86,63 @@ def test_pieces_make_the_file(client: TestClient, database: Database, settings: 
     assert "GMT" in head["Upload-Expires"]
     assert send(client, upload, 5, b"56789", **sha256(b"56789")).status_code == 204
     assert content(database, settings, upload) == b"0123456789"
+
+
+@pytest.mark.parametrize("first", [1, 5, 10])
+def test_the_request_that_begins_an_upload_may_bring_its_first_piece(
+    client: TestClient, database: Database, settings: Settings, first: int
+) -> None:
+    data = b"0123456789"
+    headers = {**PIECE, "Upload-Length": "10", **sha256(data[:first])}
+    response = client.post("/v1/uploads", content=data[:first], headers=headers)
+    assert response.status_code == 201
+    assert response.headers["Upload-Offset"] == str(response.json()["offset"]) == str(first)
+    upload = response.headers["Location"].rpartition("/")[2]
+    assert arrived(client, upload) == first
+    if first < 10:
+        assert send(client, upload, 0, data).status_code == 409
+        assert send(client, upload, first, data[first:]).status_code == 204
+    assert content(database, settings, upload) == data
+
+
+@pytest.mark.parametrize(
+    ("data", "headers", "status", "code"),
+    [
+        (b"0123456789X", {}, 413, "too_large"),
+        (b"012", sha256(b"013"), 460, "wrong_checksum"),
+        (b"012", {"Upload-Checksum": "sha1 AAAA"}, 422, "invalid_spec"),
+        (b"012", {"Upload-Length": "0"}, 422, "invalid_spec"),
+    ],
+)
+def test_a_first_piece_that_is_refused_leaves_no_upload(
+    client: TestClient,
+    database: Database,
+    settings: Settings,
+    data: bytes,
+    headers: dict[str, str],
+    status: int,
+    code: str,
+) -> None:
+    response = client.post("/v1/uploads", content=data, headers={**PIECE, "Upload-Length": "10", **headers})
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert "Location" not in response.headers
+    with database.reading() as session:
+        assert session.query(Upload).count() == 0
+    assert kept(settings, "") == 0
+
+
+def test_a_body_of_another_kind_is_no_first_piece(client: TestClient) -> None:
+    response = client.post("/v1/uploads", content=b"012", headers={**TUS, "Upload-Length": "10"})
+    assert (response.status_code, response.headers["Upload-Offset"]) == (201, "0")
+
+
+def test_a_first_piece_larger_than_the_body_limit_streams_through(
+    client: TestClient, database: Database, settings: Settings
+) -> None:
+    size = settings.body_limit_bytes + 17
+    response = client.post("/v1/uploads", content=b"x" * size, headers={**PIECE, "Upload-Length": str(size)})
+    assert (response.status_code, response.headers["Upload-Offset"]) == (201, str(size))
+    assert len(content(database, settings, response.json()["id"])) == size
 
 
 @pytest.mark.parametrize(

@@ -31,13 +31,14 @@ def built(architecture: str) -> Network:
 TEACHING = [name for name in METHODS if name != "none"]
 
 
-def job(method: Any) -> JobSpec:
+def job(method: Any, **others: Any) -> JobSpec:
     return JobSpec.model_validate(
         {
             "dataset": {"id": "digits"},
             "teacher": {"architecture": "resnet20"},
             "student": {"architecture": "resnet8"},
             "method": method,
+            **others,
         }
     )
 
@@ -86,6 +87,40 @@ def test_what_is_left_out_follows_the_number_of_classes() -> None:
     assert (given.temperature, given.weight_nontarget, given.warmup_epochs) == (4.0, 0.5, 1)  # type: ignore[union-attr]
 
 
+LOGITS = {"architecture": "logits", "weights": "mdl_1"}
+
+
+@pytest.mark.parametrize(
+    ("given", "others", "views"),
+    [
+        ({}, {"training": {"augmentation": "crop"}}, 2),
+        ({}, {"training": {"augmentation": "none"}}, 1),
+        ({}, {"training": {"augmentation": "crop"}, "teacher": LOGITS}, 1),
+        ({"views": 1}, {"training": {"augmentation": "crop"}}, 1),
+        ({"views": 2}, {"training": {"augmentation": "none"}}, 2),
+    ],
+)
+def test_mlkd_shows_two_views_where_images_are_changed_at_all(
+    given: dict[str, Any], others: dict[str, Any], views: int
+) -> None:
+    """What was left out is written out; that a step takes twice as long is warned of."""
+    for method in ({"name": "mlkd", **given}, [{"name": "fitnet"}, {"name": "mlkd", **given}]):
+        if isinstance(method, list) and others.get("teacher") == LOGITS:
+            continue
+        spec = job(method, **others)
+        found, complete = review(spec), spec.complete()
+        assert not found.errors
+        assert complete.imitations[-1].model_dump()["views"] == views
+        assert JobSpec.model_validate_json(complete.model_dump_json()) == complete
+        assert build_method(complete).strong_view == (views == 2)
+        assert sum("two views" in warning for warning in found.warnings) == (views == 2)
+
+
+def test_a_file_of_logits_knows_no_second_view() -> None:
+    (error,) = review(job({"name": "mlkd", "views": 2}, teacher=LOGITS)).errors
+    assert (error.pointer, "set views: 1" in error.message) == ("/method/views", True)
+
+
 def test_a_combination_is_listed_with_weights() -> None:
     spec = job([{"name": "fitnet", "weight": 0.5}, {"name": "kd", "standardise": True}]).complete()
     assert title(spec.method) == "fitnet + kd"
@@ -114,8 +149,7 @@ def test_a_combination_that_makes_no_sense_is_refused(listed: list[Any], message
 
 def test_few_classes_are_refused_or_warned_of_at_the_field() -> None:
     def examined(classes: int, **fields: Any) -> tuple[list[str], int]:
-        method = job(fields).method
-        assert isinstance(method, Imitation)
+        (method,) = job(fields).imitations
         found = examine(method, classes=classes, images=1000)
         return [name for name, _ in found.refusals], len(found.warnings)
 

@@ -28,9 +28,9 @@ TRAIN_LABELS = torch.tensor([0, 1, 2, 3, 4, 1, 0, 2, 2, 3, 1, 4])
 def ready(name: str, *, classes: int = C, **fields: Any) -> Method:
     """A method on the shapes above, its weights in float64, no two channels alike.
 
-    For simkd s1 stands for projected maps: it has the teacher's channels.
+    For simkd s1 stands for projected maps: it has the teacher's channels. There is one view unless two are asked for.
     """
-    method = METHODS[name](**fields)
+    method = METHODS[name](**({"views": 1} if name == "mlkd" else {}) | fields)
     points = {}
     for tap in method.taps:
         kind = "stages" if tap.kind == "preactivations" else tap.kind

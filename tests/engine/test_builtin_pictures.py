@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import bz2
+import gzip
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -206,6 +209,41 @@ def sentences(given: Path, shades: Shades, _patch: Patch) -> None:
             picture(given / "rendered-sst2" / folder / name / f"{index:05d}.png", shade)
 
 
+def countries(given: Path, shades: Shades, _patch: Patch) -> None:
+    names = DATASETS["country211"].classes
+    for split, folder in (("train", "train"), ("validation", "valid"), ("test", "test")):
+        for index, (label, shade) in enumerate(shades[split]):
+            picture(given / "country211" / folder / names[label] / f"{index}.jpg", shade)
+
+
+def aircraft(given: Path, shades: Shades, _patch: Patch) -> None:
+    folder, names = given / "fgvc-aircraft-2013b" / "data", DATASETS["fgvc-aircraft"].classes
+    for split, file in (("train", "train"), ("validation", "val"), ("test", "test")):
+        lines = []
+        for index, (label, shade) in enumerate(shades[split]):
+            picture(folder / "images" / f"{file}{index:07d}.jpg", shade)
+            lines.append(f"{file}{index:07d} {names[label]}")
+        (folder / f"images_variant_{file}.txt").write_text("\n".join(lines) + "\n")
+    (folder / "variants.txt").write_text("\n".join(names) + "\n")
+
+
+def caltech(given: Path, shades: Shades, _patch: Patch) -> None:
+    folder, names = given / "caltech101" / "101_ObjectCategories", DATASETS["caltech101"].classes
+    picture(folder / "BACKGROUND_Google" / "image_0001.jpg", 7)
+    for label, shade in shades["train"]:
+        picture(folder / names[label] / "image_0001.jpg", shade)
+
+
+def scenes(given: Path, shades: Shades, patch: Patch) -> None:
+    """A file system may list them in any order."""
+    listed = Path.rglob
+    patch.setattr(Path, "rglob", lambda self, pattern: sorted(listed(self, pattern), reverse=True))
+    folder, names = given / "SUN397", DATASETS["sun397"].classes
+    for index, (label, shade) in enumerate(shades["train"]):
+        picture(folder / names[label][0] / names[label] / f"sun_{index:05d}.jpg", shade)
+    (folder / "ClassName.txt").write_text("".join(f"/{name[0]}/{name}\n" for name in names))
+
+
 LAYOUTS: dict[str, Callable[[Path, Shades, Patch], None]] = {
     "eurosat": eurosat,
     "gtsrb": gtsrb,
@@ -215,6 +253,10 @@ LAYOUTS: dict[str, Callable[[Path, Shades, Patch], None]] = {
     "dtd": textures,
     "food101": food,
     "rendered-sst2": sentences,
+    "country211": countries,
+    "fgvc-aircraft": aircraft,
+    "caltech101": caltech,
+    "sun397": scenes,
 }
 
 
@@ -223,7 +265,7 @@ def test_photographs_keep_their_middle_their_split_and_their_label(
     tmp_path: Path, monkeypatch: Patch, name: str
 ) -> None:
     """Each split's pictures have shades of their own, by their label."""
-    classes = range(len(DATASETS[name].classes))
+    classes = range(0, len(DATASETS[name].classes), 7 if name == "sun397" else 1)
     offsets = {"train": 0, "validation": 7, "test": 13}
     shades = {split: [(label, (label * 37 + more) % 200 + 20) for label in classes] for split, more in offsets.items()}
     LAYOUTS[name](tmp_path / "given", shades, monkeypatch)
@@ -233,7 +275,47 @@ def test_photographs_keep_their_middle_their_split_and_their_label(
             continue
         expected = dict(shades[split])
         assert sorted(found.labels.tolist()) == list(classes)
+        assert name != "sun397" or found.labels.tolist() == list(classes)
         for label, image in zip(found.labels.tolist(), found.images, strict=True):
             middle = image[:, 4:-4, 4:-4].float().mean(dim=(1, 2))
             assert (middle - torch.tensor(colour(expected[label]))).abs().max() < 3
             assert image.float().mean(dim=(1, 2))[2] < 80  # nothing of the white sides
+
+
+PATCHES = {"train": 7, "validation": 3, "test": 4}
+
+
+def patches(given: Path, patch: Patch) -> dict[str, Any]:
+    """As they are published: HDF5, packed by gzip."""
+    (given / "pcam").mkdir(parents=True)
+    made, files = {}, {}
+    for split, name in (("train", "train"), ("validation", "val"), ("test", "test")):
+        count = PATCHES[split]
+        made[split] = (noise(count, 96, 96, 3), np.arange(count) % 2)
+        known = datasets.PCAM._FILES[name]
+        files[name] = {}
+        for part, key, values in (("images", "x", made[split][0]), ("targets", "y", made[split][1])):
+            target = given / "pcam" / f"{known[part][0]}.gz"
+            out = io.BytesIO()
+            with h5py.File(out, "w") as file:
+                file[key] = values if part == "images" else values.reshape(-1, 1, 1, 1).astype(np.uint8)
+            target.write_bytes(gzip.compress(out.getvalue()))
+            files[name][part] = (known[part][0], known[part][1], md5(target))
+    patch.setattr(datasets.PCAM, "_FILES", files)
+    return made
+
+
+def test_patches_from_their_archives_whose_digests_are_checked(tmp_path: Path, monkeypatch: Patch) -> None:
+    made = patches(tmp_path / "given", monkeypatch)
+    for split, found in loaded(tmp_path, "pcam").items():
+        assert found is not None
+        images, labels = made[split]
+        assert torch.equal(found.images, torch.from_numpy(images).permute(0, 3, 1, 2))
+        assert found.labels.tolist() == labels.tolist()
+    file = tmp_path / "given" / "pcam" / "camelyonpatch_level_2_split_valid_y.h5.gz"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"split_valid_y\.h5\.gz is damaged"):
+        BUILTIN["pcam"](tmp_path / "given", tmp_path / "other")
+    file.unlink()
+    with pytest.raises(ValueError, match=r"split_valid_y\.h5\.gz is missing"):
+        BUILTIN["pcam"](tmp_path / "given", tmp_path / "another")

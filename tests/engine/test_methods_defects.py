@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,6 +127,22 @@ def test_every_level_of_mlkd_is_in_the_loss() -> None:
     student, teacher_ = (outputs(arrays) for arrays in values(54))
     assert set(ready("mlkd")(student, teacher_, batch_of())) == {"instance", "batch", "class", "ce"}
     assert set(ready("mlkd", weight_batch=0.0)(student, teacher_, batch_of())) == {"instance", "class", "ce"}
+
+
+@pytest.mark.parametrize("temperature", [2.0, 3.0, 4.0, 5.0, 6.0])
+def test_every_term_of_mlkd_reads_each_views_own_logits(temperature: float) -> None:
+    """At every temperature; the reference reads the first view's at the outermost two, and adds no Gram term."""
+    shown = [[outputs(arrays) for arrays in values(seed)] for seed in (54, 55)]
+    alone = [ready("mlkd", temperatures=[temperature])(*view, batch_of()) for view in shown]
+    (ours, theirs), (again, taught) = shown
+    strong = replace(again, logits=again.logits.clone().requires_grad_())
+    both = ready("mlkd", temperatures=[temperature], views=2)
+    terms = both(replace(ours, strong=strong), replace(theirs, strong=taught), batch_of())
+    assert set(terms) == {"instance", "batch", "class", "ce"}
+    for name, term in terms.items():
+        assert term.item() == pytest.approx(sum(each[name].item() for each in alone))
+        (gradient,) = torch.autograd.grad(term, strong.logits, retain_graph=True)
+        assert gradient.abs().sum() > 0, name
 
 
 def test_rkd_depends_on_directions_and_not_on_the_embeddings_scale_alone() -> None:

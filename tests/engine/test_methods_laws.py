@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,7 +95,8 @@ def test_gradients_reach_the_student_and_the_methods_parameters_alone(
     batch = Batch(live.train.labels[:8], some, 1, 7)
     given = source.outputs(images, batch)
     theirs = Outputs(given.logits.requires_grad_(), {key: f.requires_grad_() for key, f in given.features.items()})
-    terms = live.method(live.student(images), theirs, batch)
+    theirs, ours = replace(theirs, strong=theirs), live.student(images)
+    terms = live.method(replace(ours, strong=ours), theirs, batch)
     assert all(term.ndim == 0 and term.dtype == torch.float32 for term in terms.values())
     torch.stack(list(terms.values())).sum().backward()
     assert theirs.logits.grad is None

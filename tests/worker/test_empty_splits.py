@@ -17,6 +17,8 @@ from stillhouse.spec.review import review
 from worker import train
 from worker.child import Emitter
 from worker.engine.data import ImageSet, RawDataset, store
+from worker.engine.data.split import split_dataset
+from worker.engine.errors import EmptySplit
 from worker.sandbox import Protections
 
 
@@ -104,3 +106,33 @@ def test_a_fraction_is_held_against_an_uploaded_sets_rarest_class() -> None:
     assert error.pointer == "/dataset/validation"
     assert "takes 0 of the 4 images of a class" in error.message
     assert not review(spec(0.3, "ds_1"), facts).errors
+
+
+@pytest.mark.parametrize(
+    ("rarest", "validation", "pointers"),
+    [
+        (4, 0.0, ["/dataset/id"]),
+        (5, 0.5, ["/dataset/id"]),
+        (6, 0.0, []),
+        (6, 0.1, ["/dataset/validation"]),
+        (6, 0.5, []),
+        (9, 0.07, []),
+    ],
+)
+def test_a_test_split_that_is_drawn_must_have_every_class_too(
+    rarest: int, validation: float, pointers: list[str]
+) -> None:
+    """As the engine draws: a tenth for the test, then the fraction of what is left."""
+    facts = DatasetFacts(
+        name="ds_1", classes=("a", "b"), shape=(1, 8, 8), train=1000 + rarest, test=None, smallest_class=rarest
+    )
+    errors = review(spec(validation, "ds_1"), facts).errors
+    labels = torch.tensor([0] * 1000 + [1] * rarest)
+    raw = RawDataset("made", ("a", "b"), (0.5,), (0.5,), ImageSet(torch.zeros(len(labels), 1, 1, 1), labels), None)
+    assert [error.pointer for error in errors] == pointers
+    if pointers:
+        drawn = {"/dataset/id": "a test fraction", "/dataset/validation": "a validation fraction"}[pointers[0]]
+        with pytest.raises(EmptySplit, match=drawn):
+            split_dataset(raw, validation=validation, seed=0)
+    else:
+        assert torch.bincount(split_dataset(raw, validation=validation, seed=0).test.labels, minlength=2)[1] == 1

@@ -38,7 +38,7 @@ def test_a_generation_is_taught_by_the_one_before_it(digits: Dataset, tmp_path: 
     runs: dict[str, Run] = {}
     begun: dict[str, str] = {}
     for phase in phases(spec):
-        teacher = teacher_of(spec, phase, networks, None)
+        teacher = teacher_of(spec, phase, networks)
         run = build_run(spec, phase, digits, teacher=teacher, device=CPU, precision=FP32)
         begun[phase.name] = run.student.fingerprint()
         if phase.kind in ("teacher", "control"):

@@ -16,7 +16,7 @@ from stillhouse.resources import Result
 from stillhouse.spec import JobSpec
 from stillhouse.spec.pointers import pointer
 from stillhouse.spec.review import review
-from worker.assembly import build_run, build_teacher, rehearse
+from worker.assembly import build, build_run, build_teacher, rehearse, teacher_of
 from worker.bundle import write_bundle
 from worker.engine.data import Dataset, RawDataset
 from worker.engine.data.builtin import BUILTIN
@@ -110,7 +110,7 @@ def test_a_file_of_logits_that_says_nothing_of_the_test_split_has_no_figures_the
     spec = job(teacher={"architecture": "logits", "weights": "mdl_1"}, control=False)
     assert [phase.name for phase in phases(spec)] == ["student-0"]
     (phase,), told = phases(spec), RecordedTeacher(rows, own)
-    rehearse(spec, own, {}, told)
+    rehearse(spec, own, {}, {"teacher": told})
     run = build_run(spec, phase, own, teacher=told, device=CPU, precision=FP32)
     for _ in distill(run):
         pass
@@ -120,7 +120,7 @@ def test_a_file_of_logits_that_says_nothing_of_the_test_split_has_no_figures_the
         dataset=own,
         runs={phase.name: run},
         networks={phase.name: run.student},
-        recorded=told,
+        files={"teacher": told},
         settled={},
         protections=Protections([], []),
         on_stage=lambda _stage: None,
@@ -196,3 +196,57 @@ def test_simkd_and_a_combination_go_through_to_the_bundle(digits: Dataset, tmp_p
     described = json.loads((tmp_path / "student.json").read_text())
     assert described["additions"] == {"after": "1", "classifier": "3", "channels": [8, 8, 16]}
     assert described["parameters"] == result["student"]["parameters"] > result["control"]["parameters"]
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_the_control_sees_the_views_that_the_student_sees(digits: Dataset, views: int) -> None:
+    """A teacher that is trained first sees the usual one."""
+    spec = job(teacher={"layers": FLAT, "train": {"epochs": 1}}, method={"name": "mlkd", "views": views})
+    teacher = build(spec.teachers[0], digits, seed=0, role="teacher", fine_tune=True)
+    shown = {
+        phase.kind: build_run(spec, phase, digits, teacher=teacher, device=CPU, precision=FP32).method.strong_view
+        for phase in phases(spec)
+    }
+    assert shown == {"teacher": False, "student": views == 2, "control": views == 2}
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_file_of_logits_is_one_of_several_teachers(digits: Dataset, tmp_path: Path, *, tells: bool) -> None:
+    """With a test split drawn from train its rows are known, so the teacher is judged; else no figure is made up."""
+    if not tells:
+        origin = Origin(len(digits.train), torch.arange(len(digits.train)), None, len(digits.test))
+        digits = replace(digits, origin=origin)
+    rows = torch.zeros(digits.origin.images, 10)
+    rows[digits.origin.train] = 4 * torch.nn.functional.one_hot(digits.train.labels, 10).float()
+    files = {"teacher-1": RecordedTeacher(rows, digits)}
+    listed = [{"layers": FLAT, "weight": 3.0}, {"architecture": "logits", "weights": "mdl_1"}]
+    spec = job(teacher=listed, control=False)
+    assert not review(spec).errors
+    assert [phase.name for phase in phases(spec)] == ["teacher-0", "student-0"]
+    rehearse(spec, digits, {}, files)
+    runs: dict[str, Run] = {}
+    for phase in phases(spec):
+        networks = {name: run.student for name, run in runs.items()}
+        taught = teacher_of(spec, phase, networks, files)
+        assert (taught is None) == (phase.kind == "teacher")
+        runs[phase.name] = build_run(spec, phase, digits, teacher=taught, device=CPU, precision=FP32)
+        for _ in distill(runs[phase.name]):
+            pass
+    result = write_bundle(
+        tmp_path,
+        spec=spec,
+        dataset=digits,
+        runs=runs,
+        networks={name: run.student for name, run in runs.items()},
+        files=files,
+        settled={},
+        protections=Protections([], []),
+        on_stage=lambda _stage: None,
+        on_evaluated=lambda: None,
+    )
+    shown = Result.model_validate(result).teacher
+    assert shown is not None
+    assert (shown.top1 is not None) == tells == (result["agreement"] is not None)
+    assert (shown.parameters, shown.latency_ms) == (None, None)
+    assert shown.bytes > rows.nbytes
+    assert "A file of logits teaches" in (tmp_path / "report.html").read_text()

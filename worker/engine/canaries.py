@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -79,6 +80,11 @@ def _probe(run: Run) -> list[tuple[str, float, float]]:
     with torch.random.fork_rng(devices=cuda):
         outputs = student(images)
         teacher = run.teacher.outputs(images, batch) if run.teacher is not None else None
+        if method.strong_view:
+            strong = run.views.strong(samples.cpu() * run.views.each, seed=run.recipe.seed, epoch=run.epoch)
+            outputs = replace(outputs, strong=student(strong))
+            if teacher is not None and run.teacher is not None:
+                teacher = replace(teacher, strong=run.teacher.outputs(strong, batch))
         terms = method(outputs, teacher, batch)
     if teacher is not None and any(given.requires_grad for given in (teacher.logits, *teacher.features.values())):
         raise CanaryFailed("gradients reach the teacher.")

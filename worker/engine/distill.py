@@ -68,9 +68,8 @@ def _step(run: Run, rows: Tensor) -> None:
     if images is not shown:  # mixed, so that these are no views any more
         images, whole = images.contiguous(memory_format=torch.channels_last), replace(whole, rows=None)
     images, batch = images[part.rows], part.of(whole)
-    with recipe.precision.autocast(run.device):
-        student = run.student(images)
-    teacher = run.teacher.outputs(images, batch) if run.teacher is not None else None
+    strong = run.views.strong(rows, seed=recipe.seed, epoch=run.epoch)[part.rows] if run.method.strong_view else None
+    student, teacher = run.outputs(images, batch, strong)
     if run.method.relational:
         student, teacher, batch = part.gather(student), teacher and part.gather(teacher), whole
     terms = run.method(student, teacher, batch)

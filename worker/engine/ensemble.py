@@ -13,6 +13,12 @@ from worker.engine.method import Outputs
 from worker.engine.network import Network
 
 
+def averaged(each: Sequence[Tensor], shares: Tensor) -> Tensor:
+    """The log of the weighted mean of the probabilities that logits [B, classes] stand for."""
+    told = torch.stack([torch.log_softmax(wide(logits), dim=1) for logits in each])
+    return torch.logsumexp(told + shares.log().view(-1, 1, 1), dim=0)
+
+
 class Ensemble(nn.Module):
     """Networks of any sizes on the same classes; gives log of the weighted mean of their probabilities as logits.
 
@@ -34,8 +40,7 @@ class Ensemble(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Float [B, C, H, W] in 0 to 1, to log-probabilities [B, classes]."""
-        each = torch.stack([torch.log_softmax(wide(member(images).logits), dim=1) for member in self.members])
-        return Outputs(logits=torch.logsumexp(each + self.weights.log().view(-1, 1, 1), dim=0))
+        return Outputs(logits=averaged([member(images).logits for member in self.members], self.weights))
 
     def fingerprint(self) -> str:
         """sha256 over the members' own, in order, and their weights."""

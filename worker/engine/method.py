@@ -21,6 +21,8 @@ class Outputs:
     """[B, classes], raw scores."""
     features: Mapping[str, Tensor] = field(default_factory=dict)
     """By feature point: maps [B, C, H, W] or vectors [B, D]."""
+    strong: Outputs | None = None
+    """The same of another view of the batch, where the method asks for one."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Method(nn.Module):
     needs_teacher: bool = True
     mixes_images: bool = False
     """Whether ``view`` shows something else than the images of the batch."""
+    strong_view: bool = False
+    """Whether teacher and student see a second view of each image, changed strongly: ``Outputs.strong``."""
     relational: bool = False
     """Whether a term sets samples of a batch against each other, or the method remembers them: such a method is always
     shown the whole batch, wherever it was computed. Terms of others are means over samples, each by itself."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from worker.engine.errors import MethodRefused
 from worker.engine.method import Method, Setting, Tap
+from worker.engine.mixture import Mixture
 from worker.engine.network import Network
 from worker.engine.points import Shape
 from worker.engine.random import derive
@@ -34,9 +35,13 @@ def prepare(
     """
     if method.needs_teacher and teacher is None:
         raise MethodRefused("this method imitates a teacher, and there is none.", remedy="Name a teacher.")
-    if isinstance(teacher, RecordedTeacher) and method.mixes_images:
+    from_a_file = isinstance(teacher, RecordedTeacher | Mixture)
+    if from_a_file and method.mixes_images:
         message = "this method shows mixed images, and a file of logits knows the images as they are alone."
         raise MethodRefused(message, remedy="Turn mixup off, use another method, or a teacher that can be asked.")
+    if from_a_file and method.strong_view:
+        message = "this method shows a second, changed view, and a file of logits knows the images as they are alone."
+        raise MethodRefused(message, remedy="Set views to 1, or use a teacher that can be asked.")
     points = dict(_capture(method, "teacher", network_of(teacher)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "method"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from worker.engine.data import ImageSet
 from worker.engine.errors import Diverged, NonFiniteLoss
-from worker.engine.method import Method
+from worker.engine.method import Batch, Method, Outputs
+from worker.engine.mixture import Mixture
 from worker.engine.network import Network
 from worker.engine.optim import Schedule, build_optimizer
 from worker.engine.precision import Precision
@@ -75,7 +76,7 @@ class Run:
             seed=recipe.seed,
             synchronised_by=self.team if recipe.sync_batchnorm else None,
         )
-        if isinstance(teacher, RecordedTeacher) and recipe.augmentation != "none":
+        if isinstance(teacher, RecordedTeacher | Mixture) and recipe.augmentation != "none":
             self.warnings.append(
                 f"the file of logits was computed on images as they are, and the student sees {recipe.augmentation} of "
                 "them: the teacher is not asked about the same view"
@@ -109,6 +110,16 @@ class Run:
     def global_step(self) -> int:
         """Steps done since the start."""
         return (self.epoch - 1) * self.steps + self.step
+
+    def outputs(self, images: Tensor, batch: Batch, strong: Tensor | None) -> tuple[Outputs, Outputs | None]:
+        """What student and teacher give for the images of a batch and, where there is one, for its strong view."""
+        with self.recipe.precision.autocast(self.device):
+            student = self.student(images)
+        teacher = self.teacher.outputs(images, batch) if self.teacher is not None else None
+        if strong is None:
+            return student, teacher
+        ours, theirs = self.outputs(strong, replace(batch, rows=None), None)
+        return replace(student, strong=ours), teacher and replace(teacher, strong=theirs)
 
     def figures(self, terms: Mapping[str, Tensor], loss: Tensor, correct: Tensor, images: int) -> Tensor:
         """One step's share of the sums, without reading it."""

@@ -65,7 +65,8 @@ class Part:
         if self.is_whole:
             return outputs
         features = {name: _gathered(values, self) for name, values in outputs.features.items()}
-        return Outputs(_gathered(outputs.logits, self), features)
+        strong = outputs.strong and self.gather(outputs.strong)
+        return Outputs(_gathered(outputs.logits, self), features, strong)
 
 
 class Team:

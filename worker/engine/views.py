@@ -9,7 +9,8 @@ from torch import Tensor
 
 from worker.engine.augment import augment, count_views, draw_views
 from worker.engine.data import ImageSet
-from worker.engine.random import permutation
+from worker.engine.random import derive, permutation
+from worker.engine.strong import strengthened
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,19 @@ class Views:
 
     def show(self, rows: Tensor) -> Tensor:
         """Float [B, C, H, W] in 0 to 1, channels last, on the labels' device."""
+        return _floats(self._cut(rows))
+
+    def strong(self, rows: Tensor, *, seed: int, epoch: int) -> Tensor:
+        """Of the samples of ``rows`` another view, drawn by itself and changed strongly; in the form of ``show``."""
+        samples, own = rows // self.each, derive(seed, "strong")
+        drawn = draw_views(samples, self.size, name=self.augmentation, seed=own, epoch=epoch)
+        return _floats(strengthened(self._cut(samples * self.each + drawn), samples, seed=own, epoch=epoch))
+
+    def _cut(self, rows: Tensor) -> Tensor:
+        """uint8 [B, C, H, W]."""
         images = self.split.batch(self.samples(rows))
-        views = augment(images, (rows % self.each).to(images.device, non_blocking=True), name=self.augmentation)
-        return views.to(torch.float32, memory_format=torch.channels_last).div_(255)
+        return augment(images, (rows % self.each).to(images.device, non_blocking=True), name=self.augmentation)
+
+
+def _floats(images: Tensor) -> Tensor:
+    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)

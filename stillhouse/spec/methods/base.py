@@ -53,6 +53,15 @@ class Imitation(SpecModel):
     when_standardised: ClassVar[dict[str, Any]] = {}
     """The published values for standardised logits."""
 
+    @property
+    def strong_view(self) -> bool:
+        """Whether teacher and student see each image twice, the second time changed strongly."""
+        return False
+
+    def for_views(self, *, one: bool) -> Self:
+        """The same with one view, where that is all there can or should be ``one`` and nothing else was asked for."""
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _standardised(cls, given: Any) -> Any:

@@ -40,4 +40,9 @@ def examine(method: Imitation, *, classes: int, images: int) -> Fitness:
         found.warnings.append("simkd serves a larger student: projector and teacher's classifier become part of it")
     if isinstance(method, ContrastiveDistillation) and method.negatives > images:
         found.warnings.append(f"crd draws as many negatives as there are training images, not {method.negatives}")
+    if method.strong_view:
+        found.warnings.append(
+            f"{name} shows teacher and student two views of each image, so an epoch takes about twice as long, and the "
+            "control's too; views: 1 shows one"
+        )
     return found

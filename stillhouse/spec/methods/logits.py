@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -107,10 +107,13 @@ class CorrelationDistillation(Imitation):
 
 
 class MultiLevelDistillation(Imitation):
-    """Samples, batch and classes at several temperatures (Jin, Wang, Lin 2023).
+    """Samples, batch and classes at several temperatures, on two views of each image (Jin, Wang, Lin 2023).
 
-    Loss: ``weight_ce * CE + weight_kd * sum over T of (weight_instance * T^2 * KL + weight_batch * |P P' - Q Q'|^2 / B
-    + weight_class * |P' P - Q' Q|^2 / C)``. ``standardise``: see kd; it concerns the first term; weight_kd 9.
+    Loss: the sum over the views of ``weight_ce * CE + weight_kd * sum over T of (weight_instance * T^2 * KL +
+    weight_batch * |P P' - Q Q'|^2 / B + weight_class * |P' P - Q' Q|^2 / C)``. One view is that of
+    training.augmentation; the other is drawn likewise and then changed strongly (two operations of RandAugment and a
+    cutout). Left out, ``views`` is 1 where training.augmentation is none or a teacher is a file of logits.
+    ``standardise``: see kd; it concerns the first term; weight_kd 9.
     """
 
     when_standardised: ClassVar[dict[str, Any]] = {"weight_kd": 9.0}
@@ -127,6 +130,16 @@ class MultiLevelDistillation(Imitation):
     weight_batch: Weight = Field(default=1.0, description="Share of how alike the batch's samples are.")
     weight_class: Weight = Field(default=1.0, description="Share of how the classes go together.")
     standardise: bool = Field(default=False, description=STANDARDISE)
+    views: int = Field(
+        default=2, ge=1, le=2, description="2 shows a strongly changed view as well, at twice the cost of a step."
+    )
+
+    @property
+    def strong_view(self) -> bool:
+        return self.views > 1
+
+    def for_views(self, *, one: bool) -> Self:
+        return self.model_copy(update={"views": 1}) if one and "views" not in self.model_fields_set else self
 
 
 class OneForAll(Imitation):
@@ -171,3 +184,9 @@ class NoDistillation(SpecModel):
 
     name: Literal["none"] = "none"
     weight_ce: float = Field(default=1.0, gt=0, le=1000, description=CE)
+    views: int = Field(
+        default=1,
+        ge=1,
+        le=2,
+        description="2 takes the mean over the usual view and a strongly changed one, as mlkd's control does.",
+    )

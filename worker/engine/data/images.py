@@ -93,6 +93,8 @@ class RawDataset:
     validation: ImageSet | None = None
     sha256: str = ""
     """Of what is stored, where it is."""
+    names: Tensor | None = None
+    """Of the training images' files, a line each: uint8 [bytes]; None where they came as arrays."""
 
     @property
     def fingerprint(self) -> str:
@@ -120,6 +122,8 @@ class Origin:
     """The same of each test image; None where the set brought a test split of its own, kept as it was."""
     test_images: int | None
     """Of the stored test split; None where there was none."""
+    names: Tensor | None = None
+    """Of the images of the stored training split; see ``RawDataset``."""
 
 
 @dataclass(frozen=True)

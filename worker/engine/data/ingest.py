@@ -138,7 +138,7 @@ class Ingest:
                 except BadImage as error:
                     seen.corrupt.append((shown(image.member.name), str(error)))
                 else:
-                    writer.add(_stored(image.split, present), array[None], [image.label])
+                    writer.add(_stored(image.split, present), array[None], [image.label], [image.member.name])
         self.report |= survey.describe(seen, self.notes)
         survey.check(found, seen)
         return writer

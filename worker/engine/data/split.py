@@ -44,7 +44,7 @@ def split_dataset(raw: RawDataset, *, validation: float, seed: int) -> Dataset:
         train=raw.train if len(places) == len(raw.train) else raw.train.take(places),
         validation=held_out,
         test=test,
-        origin=Origin(len(raw.train), places, drawn_test, None if raw.test is None else len(raw.test)),
+        origin=Origin(len(raw.train), places, drawn_test, None if raw.test is None else len(raw.test), raw.names),
         stored_sha256=raw.sha256,
     )
 

@@ -35,6 +35,7 @@ class Writer:
         self.shape = shape
         self._pixels = {split: (folder / f"{split}.part").open("w+b") for split in SPLITS}
         self._labels: dict[Split, array[int]] = {split: array("q") for split in SPLITS}
+        self._names = bytearray()
         self._sum = np.zeros(shape[0])
         self._squares = np.zeros(shape[0])
 
@@ -47,13 +48,17 @@ class Writer:
             pixels.close()
             (self.folder / f"{split}.part").unlink(missing_ok=True)
 
-    def add(self, split: Split, images: npt.NDArray[np.uint8], labels: Sequence[int]) -> None:
-        """uint8 [B, C, H, W] and as many labels."""
+    def add(
+        self, split: Split, images: npt.NDArray[np.uint8], labels: Sequence[int], names: Sequence[str] = ()
+    ) -> None:
+        """uint8 [B, C, H, W] and as many labels; of training images also the names of their files, of all or none."""
         assert images.shape[1:] == self.shape
         if split == "train":
             values = images.astype(np.float64) / 255
             self._sum += values.sum(axis=(0, 2, 3))
             self._squares += np.square(values).sum(axis=(0, 2, 3))
+            for name in names:
+                self._names += name.replace("\n", " ").encode(errors="replace") + b"\n"
         self._pixels[split].write(np.ascontiguousarray(images).data)
         self._labels[split].extend(labels)
 
@@ -84,7 +89,7 @@ class Writer:
         return tuple(round(float(value), 6) for value in mean), tuple(round(float(value), 6) for value in std)
 
     def _write_tensors(self) -> str:
-        """The safetensors file: a header of JSON, then the bytes; and the sha256 of those."""
+        """The safetensors file: a header of JSON, then the bytes; and the sha256 of those, but not of the names."""
         entries: dict[str, Any] = {}
         at = 0
         used = [split for split in SPLITS if self._labels[split]]
@@ -96,6 +101,12 @@ class Writer:
             ):
                 entries[f"{split}_{what}"] = {"dtype": kind, "shape": shape, "data_offsets": [at, at + size]}
                 at += size
+        if self._names:
+            entries["train_names"] = {
+                "dtype": "U8",
+                "shape": [len(self._names)],
+                "data_offsets": [at, at + len(self._names)],
+            }
         header = json.dumps(entries).encode()
         header += b" " * (-len(header) % 8)
         digest = hashlib.sha256()
@@ -110,6 +121,7 @@ class Writer:
                 labels = self.labels(split).astype("<i8").tobytes()
                 digest.update(labels)
                 file.write(labels)
+            file.write(self._names)
         return digest.hexdigest()
 
 
@@ -143,6 +155,7 @@ def load(folder: Path) -> RawDataset:
         validation=_split(tensors, "validation"),
         test=_split(tensors, "test"),
         sha256=described.get("sha256", ""),  # sets that were kept by an earlier version have none
+        names=tensors.get("train_names"),
     )
 
 

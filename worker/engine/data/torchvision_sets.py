@@ -6,16 +6,20 @@ downloads what is missing.
 
 from __future__ import annotations
 
+import gzip
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision import datasets
+from torchvision.datasets.utils import check_integrity
 
 from worker.engine.data.images import ImageSet, RawDataset
 from worker.engine.data.mapping import mapped
@@ -64,7 +68,9 @@ class TorchvisionSet:
                 shutil.copyfile(source, target)
         cache.mkdir(parents=True, exist_ok=True)
         opened = {split: self.kind(str(cache), download=True, **how) for split, how in self.splits.items()}
-        named = getattr(opened["train"], "classes", ())
+        named: Sequence[Any] = next(
+            (getattr(opened["train"], name) for name in ("classes", "categories") if hasattr(opened["train"], name)), ()
+        )
         classes = self.classes or tuple(name if isinstance(name, str) else name[0] for name in named)
         images = {split: self._images(found, len(classes)) for split, found in opened.items()}
         train = images["train"]
@@ -120,6 +126,38 @@ def _cut(picture: Any, side: int) -> Tensor:
     return ImageSet(image, torch.zeros(1, dtype=torch.int64)).resized(side).images
 
 
+def _scenes(root: str, *, download: bool) -> Any:
+    """In the order of names: torchvision's is that of the file system."""
+    found = datasets.SUN397(root, download=download)
+    pairs = sorted(zip(found._image_files, found._labels, strict=True))  # noqa: SLF001  # this and below: no public name
+    found._image_files, found._labels = zip(*pairs, strict=True)  # noqa: SLF001
+    return found
+
+
+class _Patches:
+    """PatchCamelyon from its archives as they are published; with its files open, which torchvision opens anew for
+    each image.
+    """
+
+    def __init__(self, root: str, *, split: str, **_download: bool) -> None:
+        files = datasets.PCAM._FILES[split]  # noqa: SLF001  # as above
+        for name, _, digest in files.values():
+            packed = Path(root) / "pcam" / f"{name}.gz"
+            if not check_integrity(packed, digest):
+                what = "is damaged" if packed.exists() else "is missing, and is on a drive that is not asked for it"
+                raise ValueError(f"pcam/{packed.name} {what}")
+            with gzip.open(packed) as archive, packed.with_suffix("").open("wb") as file:
+                shutil.copyfileobj(archive, file)
+        images, labels = (Path(root) / "pcam" / files[part][0] for part in ("images", "targets"))
+        self._images, self._labels = h5py.File(images)["x"], h5py.File(labels)["y"]
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(self._images[index]), int(self._labels[index].item())
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+
 _MNISTS = (
     TorchvisionSet("mnist", ("MNIST/raw",), datasets.MNIST, _FLAG, _DIGITS, (0.5,), (0.5,)),
     TorchvisionSet("fashion-mnist", ("FashionMNIST/raw",), datasets.FashionMNIST, _FLAG),
@@ -171,6 +209,23 @@ _PICTURES = (
     TorchvisionSet("flowers102", ("flowers-102",), datasets.Flowers102, _THREE, side=LARGE),
     TorchvisionSet("dtd", ("dtd",), datasets.DTD, _THREE, side=LARGE),
     TorchvisionSet("food101", ("food-101.tar.gz", "food-101"), datasets.Food101, _TWO, side=LARGE),
+    TorchvisionSet(
+        "country211",
+        ("country211.tgz", "country211"),
+        datasets.Country211,
+        {**_TWO, "validation": {"split": "valid"}},
+        side=LARGE,
+    ),
+    TorchvisionSet(
+        "fgvc-aircraft",
+        ("fgvc-aircraft-2013b.tar.gz", "fgvc-aircraft-2013b"),
+        datasets.FGVCAircraft,
+        _THREE,
+        side=LARGE,
+    ),
+    TorchvisionSet("caltech101", ("caltech101",), datasets.Caltech101, _WHOLE, side=LARGE),
+    TorchvisionSet("sun397", ("SUN397.tar.gz", "SUN397"), _scenes, _WHOLE, side=LARGE),
+    TorchvisionSet("pcam", ("pcam",), _Patches, _THREE, ("normal", "tumor"), side=96),
     TorchvisionSet("rendered-sst2", ("rendered-sst2.tgz", "rendered-sst2"), datasets.RenderedSST2, _THREE, side=LARGE),
 )
 SETS = {known.name: known for known in (*_MNISTS, *_ARRAYS, *_PICTURES)}

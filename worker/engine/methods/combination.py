@@ -21,6 +21,7 @@ class Combination(Method):
         self.weights = {name: weight for name, weight, _ in parts}
         self.needs_teacher = any(part.needs_teacher for _, _, part in parts)
         self.mixes_images = any(part.mixes_images for _, _, part in parts)
+        self.strong_view = any(part.strong_view for _, _, part in parts)
         self.relational = any(part.relational for _, _, part in parts)
         self.taps = tuple(dict.fromkeys(tap for _, _, part in parts for tap in part.taps))
 

@@ -14,14 +14,14 @@ from worker.engine.method import Batch, Method, Outputs, Setting, check_standard
 class MultiLevelDistillation(Method):
     """At several temperatures: the divergence for each sample, and the Gram matrices of the batch and of the classes.
 
-    On the one view that the augmentation gives. The authors' code has two things more, which are left out:
+    All of it on each of two ``views`` of an image, and so is the cross-entropy: the usual one, and one that is changed
+    strongly (``worker.engine.strong``), for teacher and student alike. The terms of the views add up. With one view
+    a step takes half as long.
 
-    - A second view of each image by RandAugment, so that a step costs twice as much. Two of that view's divergences
-      (at the outermost temperatures) read the first view's logits there, and its Gram terms are computed and not added
-      to the loss, so no published figure tells what such a view is worth. The loop shows a method one view
-      (``Method.view``); a second would be a change of the loop, for this method alone.
-    - Masks by the teacher's confidence, from the batch's median on. They are applied there to a mean that is taken
-      already, which leaves out no sample and halves the term; ``weight_kd`` does that.
+    The authors' code differs in three things. Two of the strong view's divergences (at the outermost temperatures) read
+    the usual view's logits there, and its Gram terms are computed and not added to the loss; here they are what they
+    are called. Masks by the teacher's confidence, from the batch's median on, are applied there to a mean that is
+    taken already, which leaves out no sample and halves the usual view's terms; here there are none.
 
     ``standardise`` concerns the divergence alone.
     """
@@ -38,6 +38,7 @@ class MultiLevelDistillation(Method):
         weight_batch: float = 1.0,
         weight_class: float = 1.0,
         standardise: bool = False,
+        views: int = 2,
     ) -> None:
         super().__init__()
         self.temperatures = tuple(temperatures)
@@ -45,6 +46,7 @@ class MultiLevelDistillation(Method):
         self.weight_kd = weight_kd
         self.weights = {"instance": weight_instance, "batch": weight_batch, "class": weight_class}
         self.standardise = standardise
+        self.strong_view = views > 1
 
     def prepare(self, setting: Setting) -> list[str]:
         return check_standardised(setting) if self.standardise else []
@@ -52,6 +54,15 @@ class MultiLevelDistillation(Method):
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
         assert teacher is not None
         several(batch, "mlkd")
+        terms = self._of_view(student, teacher, batch)
+        if self.strong_view:
+            assert student.strong is not None
+            assert teacher.strong is not None
+            again = self._of_view(student.strong, teacher.strong, batch)
+            terms = {name: term + again[name] for name, term in terms.items()}
+        return terms
+
+    def _of_view(self, student: Outputs, teacher: Outputs, batch: Batch) -> dict[str, Tensor]:
         ours, theirs = wide(student.logits), wide(teacher.logits.detach())
         terms: dict[str, Tensor] = {}
         for temperature in self.temperatures:

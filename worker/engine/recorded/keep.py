@@ -12,7 +12,9 @@ import numpy.typing as npt
 import torch
 
 from worker.engine.blackbox import Kind, sums_to_one, to_logits
+from worker.engine.data.files import shown
 from worker.engine.errors import WeightsRefused
+from worker.engine.recorded.names import once
 from worker.engine.recorded.read import Answers, Array, read
 from worker.engine.recorded.stored import LOGITS, save
 
@@ -35,15 +37,19 @@ def keep(
         raise WeightsRefused(f"the file holds {said}.", remedy="Store outputs of one kind for both.")
     kind = report["kind"] = kinds["train"]
     order = {"train": _order(answers)}
+    names = None if answers.names is None else once(answers.names)
     facts = {
         "architecture": LOGITS,
         "classes": list(classes),
         "rows": report["rows"],
         "kind": kind,
         "parameters": None,
+        "named": names is not None,
     }
+    if names is not None:
+        report["named"] = f"rows have names, such as {shown(names[0])}; they are matched with those of a job's data set"
     pieces = {split: (len(rows), _logits(rows, kind, order.get(split))) for split, rows in splits.items()}
-    save(target, "model", pieces, facts)
+    save(target, "model", pieces, facts, names=names or ())
     return facts
 
 

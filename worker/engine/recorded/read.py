@@ -26,6 +26,7 @@ Array = npt.NDArray[np.generic]
 _ROWS = ("train", "train_logits", "train_probabilities", "logits", "probabilities", "log_probabilities", "outputs")
 _TEST = ("test", "test_logits", "test_probabilities", "test_outputs")
 _IDS = ("id", "ids", "index", "indices", "sample", "sample_id", "row")
+_NAMES = ("path", "file", "filename", "file_name", "image", "image_path", "filepath", "name")
 _REMEDY = "Store one row for each training image and one column for each class, as floating-point numbers."
 _LONGEST_LINE = 2**20
 
@@ -39,7 +40,10 @@ class Answers:
     """[N, classes] of floating-point numbers, mapped where the format allows."""
     test: Array | None = None
     ids: npt.NDArray[np.int64] | None = None
-    """Of each row of train, the image's place in the training split; None where the rows are in its order."""
+    """Of each row of train, the image's place in the training split; None where the rows are in its order, or have
+    names."""
+    names: tuple[str, ...] | None = None
+    """Of each row of train, the path of its image in the uploaded data set."""
 
 
 def read(upload: Path, scratch: Path) -> Answers:
@@ -130,18 +134,27 @@ def _parquet(upload: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _table(kind: str, batches: Iterator[pa.RecordBatch]) -> Answers:
-    """Rows of a table: a column for each class or one column of lists, and perhaps one of ids."""
+    """Rows of a table: a column for each class or one column of lists, and perhaps one of ids or of paths."""
     pieces: list[npt.NDArray[np.float32]] = []
     ids: list[Array] = []
+    names: list[str] = []
     for batch in batches:
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         named = next((name for name in columns if name.strip().lower() in _IDS), None)
         if named is not None:
             ids.append(columns.pop(named).to_numpy(zero_copy_only=False))
+        texts = [name for name in columns if name.strip().lower() in _NAMES and _is_text(columns[name])]
+        if texts:
+            names += (str(name) for name in columns.pop(texts[0]).to_pylist())
         pieces.append(_columns(columns))
     if not pieces:
         raise WeightsRefused("the file has no rows.", remedy=_REMEDY)
-    return Answers(kind, np.concatenate(pieces), None, _whole(np.concatenate(ids)) if ids else None)
+    places = _whole(np.concatenate(ids)) if ids else None
+    return Answers(kind, np.concatenate(pieces), None, places, tuple(names) if names and not ids else None)
+
+
+def _is_text(column: Any) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_large_string(column.type)) and not column.null_count
 
 
 def _columns(columns: Mapping[str, Any]) -> npt.NDArray[np.float32]:
@@ -151,7 +164,8 @@ def _columns(columns: Mapping[str, Any]) -> npt.NDArray[np.float32]:
         if column.null_count or not (nested or pa.types.is_floating(kind) or pa.types.is_integer(kind)):
             what = "has empty cells" if column.null_count else f"holds {kind}"
             raise WeightsRefused(
-                f"the column {shown(name)} {what}.", remedy=f"{_REMEDY} A column of places is called id."
+                f"the column {shown(name)} {what}.",
+                remedy=f"{_REMEDY} A column of places is called id, one of paths path.",
             )
         if nested:
             if len(columns) > 1:
