@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,9 +25,10 @@ _POSTGRESQL = {
     "keepalives_idle": 5,
     "keepalives_interval": 5,
     "keepalives_count": 2,
-    "options": "-c statement_timeout=20000",
+    "options": "-c statement_timeout=20000 -c idle_in_transaction_session_timeout=20000",
 }
-"""A heartbeat must fail, not hang, long before its lease runs out."""
+"""A heartbeat must fail, not hang, long before its lease runs out; and a process that freezes, or whose network is
+cut, in mid-transaction must not keep its job's row locked, since upkeep passes locked rows over."""
 
 
 class Database:
@@ -95,6 +97,14 @@ def unavailable(error: SQLAlchemyError) -> bool:
     return isinstance(error, DBAPIError) and (
         error.connection_invalidated or isinstance(error.orig, psycopg.OperationalError)
     )
+
+
+def full(error: SQLAlchemyError) -> bool:
+    """Whether the database has no room left on its disk."""
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return isinstance(cause, psycopg.errors.DiskFull)
 
 
 def storable(text: str) -> str:

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from app.db import unavailable
+from app.db import full, unavailable
 from app.errors import AppError, StorageError, Unavailable
 from stillhouse.resources import FieldError, Problem
 from stillhouse.spec.pointers import pointer
@@ -34,10 +34,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(SQLAlchemyError)
     def database_error(request: Request, error: SQLAlchemyError) -> JSONResponse:
-        if not unavailable(error):
+        if (known := _mendable(error)) is None:
             raise error  # a defect: the outermost middleware answers 500 and logs it
-        logger.warning("the database does not answer: %s", error)
-        return app_error(request, Unavailable("the database does not answer now; send the same request again"))
+        logger.warning("%s: %s", known, error)
+        return app_error(request, known)
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -65,6 +65,15 @@ def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
     errors = [field_error(found, error.body) for found in error.errors()]
     detail = "; ".join(f"{found.pointer}: {found.message}".removeprefix(": ") for found in errors[:5])
     return problem(request, 422, "invalid_spec", "Invalid request", detail, errors)
+
+
+def _mendable(error: SQLAlchemyError) -> AppError | None:
+    """What a caller, or whoever runs the service, can do about an error of the database."""
+    if full(error):
+        return StorageError("the database's disk is full; free some space, then send the same request again")
+    if unavailable(error):
+        return Unavailable("the database does not answer now; send the same request again")
+    return None
 
 
 def problem(

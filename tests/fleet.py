@@ -26,10 +26,11 @@ class Fleet:
         self.apis: list[Remote] = []
         self.workers: list[subprocess.Popen[bytes]] = []
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._serving: dict[Remote, subprocess.Popen[bytes]] = {}
         self._lifeline, self._held = os.pipe()
         self._run([sys.executable, "-m", "app", "migrate"])
         scopes = ["--scopes", "admin", "--json"]
-        self._key = json.loads(self._run([sys.executable, "-m", "app", "keys", "create", *scopes]))["key"]
+        self.key = json.loads(self._run([sys.executable, "-m", "app", "keys", "create", *scopes]))["key"]
 
     @property
     def data_dir(self) -> Path:
@@ -38,33 +39,28 @@ class Fleet:
 
     def api(self, *, wrapper: Sequence[str] = (), **settings: str) -> Remote:
         """Start another API, through ``wrapper`` if given; a client for it."""
-        port = free_port()
         remote = Remote(self.folder / f"api-{len(self.apis)}.log")
-        remote.connect(f"http://127.0.0.1:{port}", self._key)
-        self._start(["-m", "app", "api", "--port", str(port)], remote.log, wrapper=wrapper, **settings)
-        eventually(lambda: _answers(remote), what=lambda: f"an API to be ready; its log:\n{_tail(remote.log)}")
+        remote.connect(f"http://127.0.0.1:{free_port()}", self.key)
         self.apis.append(remote)
+        self._serve(remote, wrapper=wrapper, **settings)
         return remote
+
+    def restart(self, api: Remote) -> None:
+        """End an API as an operator would, and start another one on its port."""
+        end(self._serving[api])
+        self._serve(api)
 
     def worker(self, *, wrapper: Sequence[str] = (), **settings: str) -> subprocess.Popen[bytes]:
         """Start another worker, through ``wrapper`` if given."""
         log = self.folder / f"worker-{len(self.workers)}.log"
-        worker = self._start(["-m", "worker"], log, wrapper=wrapper, **settings)
+        worker = self.start(["-m", "worker"], log, wrapper=wrapper, **settings)
         self.workers.append(worker)
         return worker
 
-    def stop(self) -> None:
-        """End them all as an operator would."""
-        for process in reversed(self._processes):
-            end(process)
-        for api in self.apis:
-            api.http.close()
-        os.close(self._lifeline)
-        os.close(self._held)
-
-    def _start(
+    def start(
         self, arguments: Sequence[str], log: Path, *, wrapper: Sequence[str] = (), **settings: str
     ) -> subprocess.Popen[bytes]:
+        """Any other process of the fleet, by Python's arguments."""
         with log.open("ab") as writing:
             process = subprocess.Popen(
                 [*wrapper, sys.executable, *arguments, "--lifeline", str(self._lifeline)],
@@ -77,6 +73,20 @@ class Fleet:
             )
         self._processes.append(process)
         return process
+
+    def stop(self) -> None:
+        """End them all as an operator would."""
+        for process in reversed(self._processes):
+            end(process)
+        for api in self.apis:
+            api.http.close()
+        os.close(self._lifeline)
+        os.close(self._held)
+
+    def _serve(self, remote: Remote, *, wrapper: Sequence[str] = (), **settings: str) -> None:
+        arguments = ["-m", "app", "api", "--port", str(remote.http.base_url.port)]
+        self._serving[remote] = self.start(arguments, remote.log, wrapper=wrapper, **settings)
+        eventually(lambda: _answers(remote), what=lambda: f"an API to be ready; its log:\n{_tail(remote.log)}")
 
     def _run(self, command: Sequence[str]) -> str:
         environment = self._environment()

@@ -154,7 +154,7 @@ class Service(Remote):
         """The processes of the service by their part."""
         assert self.process is not None
         found = {}
-        for pid in _children(self.process.pid):
+        for pid in filter(alive, _children(self.process.pid)):
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             found["api" if b"api" in command else "worker"] = pid
         return found

@@ -20,7 +20,7 @@ from app.lifeline import die_with_parent
 from app.migrate import pending
 from app.queue import create_celery
 from app.storage import open_storage
-from worker import scratch
+from worker import orphans, scratch
 from worker.fitness import installed
 from worker.registration import Registration
 from worker.supervisor import Supervisor
@@ -50,6 +50,7 @@ def main() -> None:
         running_limit=settings.project_running_limit,
     )
     held = scratch.own(settings.data_dir, name)
+    orphans.adopt()
     database = Database(settings.database_url)
     storage = open_storage(settings.storage_url, patience_seconds=settings.storage_patience_seconds)
     supervisor = Supervisor(settings, database, storage, worker)

@@ -11,6 +11,23 @@ import torch
 from stillhouse.spec import JobSpec
 from worker.engine.precision import resolve
 
+_FAULTS = (
+    "ecc error",
+    "unspecified launch failure",
+    "hardware",
+    "nvlink",
+    "fallen off the bus",
+    "unavailable",
+    "no cuda",
+)
+"""In what CUDA says of a GPU that is broken, lost or held by somebody else; the rest are defects of programs."""
+
+
+def gpu_fault(error: BaseException) -> bool:
+    """Whether ``error`` is the GPU's own: another one, or the same after a reset, would not have raised it."""
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and "cuda" in said and any(fault in said for fault in _FAULTS)
+
 
 def offered(devices: str) -> tuple[str, int]:
     """Kind and number of a worker's devices, by its setting ``devices``."""

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from app.db import unavailable
 from app.lifecycle.lease import LeaseLost
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,9 @@ def insist(write: Callable[[], Value], *, lost: Callable[[], bool]) -> Value:
     while True:
         try:
             return write()
-        except (OperationalError, InterfaceError) as error:
+        except DBAPIError as error:
+            if not (isinstance(error, OperationalError | InterfaceError) or unavailable(error)):
+                raise
             if lost():
                 raise LeaseLost(str(error)) from error
             logger.warning("the database does not answer, trying again: %s", error)

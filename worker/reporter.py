@@ -35,6 +35,7 @@ class Reporter:
         self._log_limit = log_limit_bytes
         self._points: dict[tuple[str, int], tuple[float, float | None]] = {}
         self._log: list[str] = []
+        self._log_length = 0
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._flushed = time.monotonic()
 
@@ -49,8 +50,10 @@ class Reporter:
         self._events.append((type_, dict(data)))
 
     def output(self, text: str) -> None:
-        """Buffer what the child printed."""
-        self._log.append(text)
+        """Buffer what the child printed, and never more than is kept."""
+        if self._log_length <= self._log_limit:
+            self._log.append(text)
+            self._log_length += len(text)
 
     def started(self, pid: int, resumed_from: str | None) -> None:
         """The child runs."""
@@ -139,7 +142,7 @@ class Reporter:
             self.write(lambda _session, _job: None)
 
     def _clear(self) -> None:
-        self._points, self._log, self._events = {}, [], []
+        self._points, self._log, self._log_length, self._events = {}, [], 0, []
         self._flushed = time.monotonic()
 
     def _write_buffers(self, session: Session, job: Job) -> None:

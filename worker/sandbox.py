@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from worker import orphans
 from worker.engine import failpoint
 
 TREE = Path(__file__).resolve().parent.parent
@@ -51,9 +52,11 @@ class Child:
             os.killpg(self.process.pid, number)
 
     def close(self) -> None:
-        """Kill what is left of the group and close the pipes."""
+        """Kill what is left of the group, and what left it, and close the pipes."""
         self.signal_group(signal.SIGKILL)
         self.process.wait()
+        orphans.started.discard(self.process.pid)
+        orphans.end()
         for descriptor in (self.events, self.output, self.lifeline):
             os.close(descriptor)
 
@@ -82,16 +85,18 @@ def spawn(job: str, arguments: Sequence[str] = (), *, folder: Path, network: boo
     lifeline_read, lifeline_write = os.pipe()
     command = [sys.executable, "-m", "worker.child", job, *arguments]
     command += ["--events", str(events_write), "--lifeline", str(lifeline_read), *(["--network"] if network else [])]
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=output_write,
-        stderr=output_write,
-        pass_fds=(events_write, lifeline_read),
-        start_new_session=True,
-    )
+    with orphans.starting:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output_write,
+            stderr=output_write,
+            pass_fds=(events_write, lifeline_read),
+            start_new_session=True,
+        )
+        orphans.started.add(process.pid)
     for descriptor in (events_write, output_write, lifeline_read):
         os.close(descriptor)
     return Child(process=process, events=events_read, output=output_read, lifeline=lifeline_write)

@@ -21,7 +21,7 @@ from stillhouse.spec import REASONS, JobSpec
 from worker.assembly import build_run, ready_teachers, recorded_teachers, rehearse, suits_bf16, teacher_of
 from worker.bundle import write_bundle
 from worker.child import EXIT_STOPPED, Emitter
-from worker.devices import hold, settle
+from worker.devices import gpu_fault, hold, settle
 from worker.engine import checkpoint, failpoint
 from worker.engine.data import store
 from worker.engine.data.split import split_dataset
@@ -229,6 +229,8 @@ def _explain(error: Exception) -> tuple[str, str]:
         return error.reason, f"{error} {error.remedy}".strip()
     if out_of_memory(error):
         return "out_of_memory", f"{first_line(error).rstrip('.')}. {REASONS['out_of_memory'].remedy}"
+    if gpu_fault(error):
+        return "gpu_fault", first_line(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         return "storage_error", f"the scratch folder: {error.strerror}; free some space"
     traceback.print_exception(error)

@@ -20,6 +20,11 @@ from worker.heartbeat import Heartbeat
 from worker.sandbox import Child
 
 _LONGEST_LINE = 16 * 2**20
+_PIECE = 2**16
+_LARGEST_PIPE = 2**20
+"""Linux' pipe-max-size."""
+_AFTERLIFE_SECONDS = 5.0
+"""How long a child that has ended may be silent while something holds its pipes."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Watch:
         output: Callable[[str], None],
         tick: Callable[[], None],
     ) -> Ending:
-        """Until both pipes of ``child`` are at their end. Raises LeaseLost, Untrustworthy."""
+        """Until ``child`` has ended and said its last. Raises LeaseLost, Untrustworthy."""
         stop: Ending | None = None
         asked_at = 0.0
         self._last_sign = time.monotonic()
@@ -91,8 +96,15 @@ def _how(status: int, stop: Ending | None) -> Ending:
         return Ending(None, None, status)
     if status == EXIT_STOPPED:
         return Ending("drained", None, status)
-    how = f"signal {-status} ({signal.Signals(-status).name})" if status < 0 else f"exit status {status}"
+    how = f"signal {-status} ({_signal(-status)})" if status < 0 else f"exit status {status}"
     return Ending("worker_lost", f"the training process ended with {how}", status)
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "a real-time signal"  # which have no names
 
 
 def _event(line: str) -> dict[str, Any]:
@@ -107,15 +119,42 @@ def _event(line: str) -> dict[str, Any]:
     return event
 
 
+class _Remains:
+    """What may still come of a child that has ended: what its pipes hold, and no more.
+
+    Their end cannot be waited for, since a process that it has left behind may hold them for as long as it likes.
+    """
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._bytes = 2 * _LARGEST_PIPE
+        self._silent_since: float | None = None
+
+    def awaited(self, pieces: int) -> bool:
+        """Whether to listen on, after one more look at which so many pieces were ready."""
+        if self._child.process.poll() is None:
+            return True
+        self._bytes -= pieces * _PIECE
+        if pieces:
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = time.monotonic()
+        silent = self._silent_since is not None and time.monotonic() - self._silent_since > _AFTERLIFE_SECONDS
+        return self._bytes > 0 and not silent
+
+
 def _events_and_output(child: Child, output: Callable[[str], None]) -> Iterator[str]:
-    """Each line of the child's events, and at least every 0.2 s an empty one; ends when both pipes are at their end."""
-    buffer = b""
+    """Each line of the child's events, and at least every 0.2 s an empty one; ends when there will be no more."""
+    buffer, remains = b"", _Remains(child)
     with selectors.DefaultSelector() as selector:
         selector.register(child.events, selectors.EVENT_READ)
         selector.register(child.output, selectors.EVENT_READ)
         while selector.get_map():
-            for ready, _ in selector.select(timeout=0.2):
-                piece = os.read(ready.fd, 2**16)
+            found = selector.select(timeout=0.2)
+            if not remains.awaited(len(found)):
+                return
+            for ready, _ in found:
+                piece = os.read(ready.fd, _PIECE)
                 if not piece:
                     selector.unregister(ready.fd)
                 elif ready.fd == child.output:

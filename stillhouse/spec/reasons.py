@@ -59,6 +59,13 @@ REASONS: dict[str, Reason] = {
         status="queued",
         remedy="The attempt stopped making progress and was ended; it goes on from its last checkpoint.",
     ),
+    "gpu_fault": Reason(
+        fault="platform",
+        retryable=True,
+        status="queued",
+        remedy="The GPU failed, the detail says how; look after it and its driver. The job goes on from its last "
+        "checkpoint.",
+    ),
     "download_failed": Reason(
         fault="platform",
         retryable=True,

@@ -122,7 +122,8 @@ def disturb(
     """Submit a job and let the next faults strike at random moments until it has ended.
 
     The first one strikes at any moment. Each further one waits for a new checkpoint, since three attempts in a row
-    without one are poison by design, then for another random moment. A fault with nothing to strike stays the next.
+    without one are poison by design, then for another random moment. A fault that found nothing to strike, or a job
+    that may have ended before it struck, counts for nothing and stays the next.
     """
     job_id = service.submit(SPEC)
     eventually(lambda: service.child(job_id), what="the training child to run")
@@ -131,6 +132,8 @@ def disturb(
     while faults and not service.job(job_id)["terminal"]:
         if not strikes[faults[0]](service, job_id):
             continue
+        if service.job(job_id)["terminal"]:
+            break
         struck.append(faults.popleft())
         if not _training_again(service, job_id):
             break

@@ -21,6 +21,7 @@ from tests.engine.archives import folder, zipped
 from tests.faults import disturbance
 from tests.faults.invariants import check
 from tests.harness import Service, eventually, service
+from tests.servers.backends import OwnStore, own_store
 from tests.servers.proxy import Proxy
 from tests.servers.seaweedfs import BUCKET, KEYS, SeaweedFS
 
@@ -34,29 +35,25 @@ SMALL: dict[str, Any] = {"method": {"name": "none"}, "control": False, "training
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[SeaweedFS]:
-    started = SeaweedFS()
-    started.start()
-    yield started
-    started.kill()
+def own() -> Iterator[OwnStore]:
+    with own_store() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
-def line(store: SeaweedFS) -> Iterator[Proxy]:
+def store(own: OwnStore) -> SeaweedFS:
+    return own.store
+
+
+@pytest.fixture(scope="module")
+def line(own: OwnStore) -> Proxy:
     """Between the service and the store."""
-    between = Proxy(store.port)
-    yield between
-    between.close()
+    return own.line
 
 
 @pytest.fixture(scope="module")
-def running(store: SeaweedFS, line: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    settings = {
-        **store.settings("service", endpoint=line.url),
-        "STILLHOUSE_STORAGE_PUBLIC_ENDPOINT": store.endpoint,
-        "STILLHOUSE_STORAGE_PATIENCE_SECONDS": "0.5",
-    }
-    with service(tmp_path_factory.mktemp("store") / "data", **settings) as started:
+def running(own: OwnStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with service(tmp_path_factory.mktemp("store") / "data", **own.settings("service")) as started:
         yield started
 
 

@@ -10,6 +10,7 @@ from tests.servers import postgres, redis
 from tests.servers.postgres import Postgres
 from tests.servers.proxy import Proxy
 from tests.servers.redis import Redis
+from tests.servers.seaweedfs import SeaweedFS
 
 BACKENDS = ("embedded", "fleet")
 DATABASE = "stillhouse"
@@ -60,3 +61,33 @@ def own_servers() -> Iterator[OwnServers]:
         wire.close()
         broker.stop()
         database.stop()
+
+
+@dataclass(frozen=True)
+class OwnStore:
+    """A store that a test may strike."""
+
+    store: SeaweedFS
+    line: Proxy
+    """Before it; clients who download go past."""
+
+    def settings(self, prefix: str) -> dict[str, str]:
+        """Of a service that keeps its files below ``prefix`` there, and is not patient."""
+        return {
+            **self.store.settings(prefix, endpoint=self.line.url),
+            "STILLHOUSE_STORAGE_PUBLIC_ENDPOINT": self.store.endpoint,
+            "STILLHOUSE_STORAGE_PATIENCE_SECONDS": "0.5",
+        }
+
+
+@contextmanager
+def own_store() -> Iterator[OwnStore]:
+    """Started; gone afterwards."""
+    store = SeaweedFS()
+    store.start()
+    line = Proxy(store.port)
+    try:
+        yield OwnStore(store, line)
+    finally:
+        line.close()
+        store.kill()

@@ -25,16 +25,17 @@ _copying = threading.Lock()
 
 
 class Postgres(Server):
-    """A server of its own. ``durable`` keeps fsync on, for tests that kill it."""
+    """A server of its own. ``durable`` keeps fsync on, for tests that kill it; ``also`` is a further address it has."""
 
     stop_signal = signal.SIGINT
     """A fast shutdown: sessions are ended, transactions rolled back."""
 
-    def __init__(self, *, durable: bool) -> None:
+    def __init__(self, *, durable: bool, also: str | None = None) -> None:
         user = _unprivileged()
         super().__init__("postgres", folder("pg", owner=user), user=user)
         self._durable = durable
-        self._user_name = user
+        self._also = also
+        self.user = user or ""
         self._initialise()
 
     def _initialise(self) -> None:
@@ -49,10 +50,13 @@ class Postgres(Server):
             check=False,
         )
         assert done.returncode == 0, done.stderr
+        if self._also is not None:
+            with (self.data / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {self._also}/30 trust\n")
 
     def command(self) -> list[str]:
         settings = {
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": ",".join(["127.0.0.1", *([self._also] if self._also else [])]),
             "unix_socket_directories": str(self.data),
             "port": str(self.port),
             "max_connections": "200",
@@ -70,9 +74,9 @@ class Postgres(Server):
         with self.connect():
             return True
 
-    def url(self, database: str = "postgres") -> str:
+    def url(self, database: str = "postgres", *, host: str = "127.0.0.1") -> str:
         """Of one of its databases."""
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://postgres@{host}:{self.port}/{database}"
 
     def connect(self, database: str = "postgres") -> psycopg.Connection:
         """A session of a superuser, each of whose statements is a transaction."""

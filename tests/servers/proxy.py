@@ -1,4 +1,4 @@
-"""A TCP proxy before a server, for the faults of a network: refused, slow, half open."""
+"""A TCP proxy before one server or several alike: for the faults of a network, and as a balancer of load."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections import deque
 from typing import Literal
 
 from tests.servers import free_port
@@ -14,15 +15,18 @@ Mode = Literal["open", "refused", "half-open"]
 
 
 class Proxy:
-    """Passes bytes on to ``port`` of 127.0.0.1, as ``mode`` and ``delay`` say; both may be changed at any moment."""
+    """Passes bytes on to ``ports`` of 127.0.0.1, as ``mode`` and ``delay`` say; both may be changed at any moment.
 
-    def __init__(self, port: int) -> None:
+    Of several ports each connection gets the next one that takes it.
+    """
+
+    def __init__(self, *ports: int) -> None:
         self.port = free_port()
         self.delay = 0.0
         self.url = f"http://127.0.0.1:{self.port}"
         self.room: int | None = None
         """Bytes that may still go to the server before every connection is cut; None for any number."""
-        self._to = port
+        self._ports = deque(ports)
         self._mode: Mode = "open"
         self._connections: list[socket.socket] = []
         self._lock = threading.Lock()
@@ -73,16 +77,23 @@ class Proxy:
                 client, _ = listener.accept()
             except OSError:
                 return
-            try:
-                server = socket.create_connection(("127.0.0.1", self._to), timeout=5)
-            except OSError:
+            server = self._connected()
+            if server is None:
                 client.close()
                 continue
-            server.settimeout(None)
             with self._lock:
                 self._connections += [client, server]
             for ends in ((client, server, True), (server, client, False)):
                 threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    def _connected(self) -> socket.socket | None:
+        for port in tuple(self._ports):
+            self._ports.rotate(-1)  # the next connection begins with the next port
+            with contextlib.suppress(OSError):
+                server = socket.create_connection(("127.0.0.1", port), timeout=5)
+                server.settimeout(None)
+                return server
+        return None
 
     def _pass_on(self, reading: socket.socket, writing: socket.socket, up: bool) -> None:  # noqa: FBT001  # a thread's
         with contextlib.suppress(OSError):

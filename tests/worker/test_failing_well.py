@@ -69,6 +69,25 @@ def test_memory_that_runs_out_elsewhere_is_recognised_too(error: Exception) -> N
     assert train._explain(RuntimeError("a defect"))[0] == "internal"
 
 
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("CUDA error: uncorrectable ECC error encountered", "gpu_fault"),
+        ("CUDA error: unspecified launch failure", "gpu_fault"),
+        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", "gpu_fault"),
+        ("No CUDA GPUs are available", "gpu_fault"),
+        ("CUDA error: device-side assert triggered", "internal"),
+        ("CUDA error: an illegal memory access was encountered", "internal"),
+    ],
+)
+def test_a_gpu_that_fails_is_told_apart_from_a_defect(said: str, reason: str) -> None:
+    found, detail = train._explain(torch.AcceleratorError(f"{said}\nCompile with TORCH_USE_CUDA_DSA"))
+    assert found == reason
+    assert said in detail
+    assert REASONS["gpu_fault"].retryable
+    assert train._explain(RuntimeError("no hardware in here"))[0] == "internal"
+
+
 def test_a_feature_point_that_is_none_ends_with_its_reason_and_what_there_is() -> None:
     """Before a teacher is trained: the student's, the teacher's, and a place that gives no map."""
     dataset = split_dataset(BUILTIN["digits"](None, Path()), validation=0.1, seed=0)
