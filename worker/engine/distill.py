@@ -69,7 +69,7 @@ def _step(run: Run, rows: Tensor) -> None:
         images, whole = images.contiguous(memory_format=torch.channels_last), replace(whole, rows=None)
     images, batch = images[part.rows], part.of(whole)
     with recipe.precision.autocast(run.device):
-        student = run.student(images)
+        student = run.forward(images)
     teacher = run.teacher.outputs(images, batch) if run.teacher is not None else None
     if run.method.relational:
         student, teacher, batch = part.gather(student), teacher and part.gather(teacher), whole

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worker.engine.compiled import Compiled
 from worker.engine.data import ImageSet
 from worker.engine.errors import Diverged, NonFiniteLoss
 from worker.engine.method import Method
@@ -40,6 +41,8 @@ class Recipe:
     """Steps between two reads of the metrics from the device."""
     sync_batchnorm: bool = False
     """Whether the batch norm of a team counts over all its ranks."""
+    compile: bool = False
+    """Whether the student's passes are compiled."""
 
 
 class Run:
@@ -80,9 +83,11 @@ class Run:
                 f"the file of logits was computed on images as they are, and the student sees {recipe.augmentation} of "
                 "them: the teacher is not asked about the same view"
             )
+        self.device = train.labels.device
+        self.forward = Compiled(student, self.device) if recipe.compile else student
+        """What a step calls; the student's weights and statistics are the same."""
         self.parameters = [*student.parameters(), *method.parameters()]
         self.optimizer = build_optimizer(self.parameters, recipe.optimizer)
-        self.device = train.labels.device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision.scales_gradients)
         self.steps = len(train) // recipe.batch_size + (len(train) % recipe.batch_size > 1)
         """Of an epoch. A last batch of one sample is left out: batch norm cannot train on it."""
