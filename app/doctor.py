@@ -66,6 +66,8 @@ def _examine(settings: Settings) -> Iterator[Finding]:
         yield Finding("worker", "ok", "not installed here; an API needs none")
         return
     yield _try("torch", _torch, "install the worker extra: pip install -e '.[worker]'")
+    if shutil.which("g++") is None:
+        yield Finding("compiler", "warning", "no g++ here: jobs with training.compile fail; install it to take them")
     yield _asked("sandbox", "worker.sandbox")
     if settings.training_memory_bytes is not None:
         yield _asked("memory limit", "worker.cgroup")

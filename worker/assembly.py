@@ -215,6 +215,7 @@ def build_run(
             precision=precision,
             seed=phase.seed,
             sync_batchnorm=budget.sync_batchnorm,
+            compile=budget.compile,
         ),
         team=team,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from stillhouse.spec import JobSpec
+from worker.engine import compiled
 from worker.engine.precision import resolve
 
 _FAULTS = (
@@ -58,12 +59,13 @@ def settle(
         "precision": resolve(precision, torch.device(kind), suits_bf16=suits_bf16).name,
         "ranks": ranks,
         "threads": max(1, cores // ranks) if kind == "cpu" else cores,
+        "compiled": spec.training.compile,
     }
     if earlier is None:
         if ranks < max(asked, 1):
             warn(f"resources.gpus asks for {asked} and this worker has {_say(kind, ranks)}: it trains on that alone")
         return mine
-    settled = {"ranks": 1, **earlier}
+    settled = {"ranks": 1, "compiled": False, **earlier}
     if settled["device"] == kind and settled["ranks"] <= count:
         return settled
     began = _say(settled["device"], settled["ranks"])
@@ -72,13 +74,15 @@ def settle(
 
 
 def hold(settled: Mapping[str, Any], rank: int) -> torch.device:
-    """Set this process up as it was settled. Returns the device of ``rank``."""
+    """Set this process up as it was settled. Returns the device of ``rank``; raises HardwareUnsuited."""
     torch.set_num_threads(settled["threads"])
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     # it fills every new tensor with NaN besides, hundreds a step; nothing here reads what was not written
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # missing in stubs
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # else TF32 on newer GPUs
     torch.backends.cuda.matmul.fp32_precision = "ieee"
+    if settled["compiled"]:
+        compiled.make_ready()
     if settled["device"] == "cpu":
         return torch.device("cpu")
     torch.cuda.set_device(rank)

@@ -75,6 +75,7 @@ def spawn(job: str, arguments: Sequence[str] = (), *, folder: Path, network: boo
         "PYTHONUNBUFFERED": "1",
         "PYTHONSAFEPATH": "1",  # the scratch folder is no place to import from
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS repeats its bits only with a fixed workspace
+        "TORCHINDUCTOR_CACHE_DIR": "/proc/self/cwd/compiled",  # torch wants it absolute, and makes it when imported
     }
     if job == "train":
         environment |= failpoint.hand_on()

@@ -23,6 +23,7 @@ from worker.bundle import write_bundle
 from worker.child import EXIT_STOPPED, Emitter
 from worker.devices import gpu_fault, hold, settle
 from worker.engine import checkpoint, failpoint
+from worker.engine.compiled import Compiled
 from worker.engine.data import store
 from worker.engine.data.split import split_dataset
 from worker.engine.distill import distill
@@ -71,7 +72,8 @@ class Job:
         self.table_limit = int(plan["table_limit_bytes"]) if self.settled["ranks"] == 1 else 0
         self.device = hold(self.settled, member.rank)
         self.precision = resolve(self.settled["precision"], self.device)
-        self.together = self.device.type == "cuda"  # the cores of a CPU are busy with one
+        # the cores of a CPU are busy with one, and the CUDA graphs of several would share their memory
+        self.together = self.device.type == "cuda" and not self.settled["compiled"]
 
     def run(self) -> None:
         """Train every phase, compare, write the bundle; of several ranks, each trains and the first does the rest."""
@@ -117,6 +119,7 @@ class Job:
                 raise Stopped
             for phase, run in runs:
                 _tell_of_the_table(phase, run)
+                _tell_of_compiling(phase, run)
                 run.student.body.load_state_dict(run.result_state())
                 self.team.agree(run.student.body)
                 trained[phase.name], networks[phase.name] = run, run.student
@@ -202,6 +205,13 @@ def _tell_of_the_table(phase: Phase, run: Run) -> None:
         asked, computed = f"{table.looked_up} outputs of the teacher were asked for", f"{table.written} computed"
         full = "; the disk was full" if table.is_full else ""
         print(f"{phase.name}: {asked}, {computed}, the others read from the view table; {run.table_found}{full}")
+
+
+def _tell_of_compiling(phase: Phase, run: Run) -> None:
+    """Into the job's log: what compiled steps cost before they came."""
+    if isinstance(run.forward, Compiled):
+        each = (f"{seconds:.1f} s for batches of {size}" for size, seconds in run.forward.seconds.items())
+        print(f"{phase.name}: compiling took {', '.join(each) or 'no time'}")
 
 
 def run(arguments: Sequence[str], emitter: Emitter, protections: Protections) -> int:

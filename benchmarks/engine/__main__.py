@@ -7,29 +7,29 @@ median of the ratios within the turns is what counts: the speed of a shared mach
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
 import torch
 
 from benchmarks.engine import baseline, data, least, ours
+from benchmarks.engine.report import hardware, in_turns, row
 from worker.engine.canaries import check_rows
 from worker.engine.data import ImageSet
 from worker.engine.methods import METHODS
 from worker.engine.network import Network, Preprocessing, build_network
-from worker.engine.precision import Precision, native_bf16
+from worker.engine.precision import Precision
 from worker.engine.run import Run
 from worker.engine.table import ViewTable
 from worker.engine.teacher import LiveTeacher, with_table
 
-MODES = ("fp32", "bf16", "fp32-table", "bf16-table", "compiled", "small")
+CONTROLS = ("fp32-control", "bf16-control")
+"""The student's steps without a teacher, as the control takes them."""
+MODES = ("fp32", "bf16", "fp32-table", "bf16-table", *CONTROLS, "compiled", "small")
 _SHAPE = Preprocessing((3, 32, 32), data.MEAN, data.STD)
 
 
@@ -46,7 +46,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.use_deterministic_algorithms(mode=True, warn_only=True)  # as a job's child does
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch's stubs lack it
-    print(_hardware())
+    print(hardware())
     chosen = [mode for mode in options.modes if mode != "small"]
     with tempfile.TemporaryDirectory() as folder:
         if chosen:
@@ -64,50 +64,37 @@ def _against_scripts(options: argparse.Namespace, modes: list[str], folder: Path
     scripts = baseline.epochs(
         _network(options.teacher, seed=1, like=teacher, memory_format=torch.contiguous_format).body,
         _network(options.student, seed=2, memory_format=torch.contiguous_format).body,
-        images,
-        batch=options.batch,
+        baseline.loader(images, batch=options.batch),
     )
     loops: dict[str, Iterator[float]] = {"scripts": scripts}
     for mode in modes:
         precision = ours.FP32 if mode.startswith("fp32") else ours.BF16
-        source = _source(teacher, precision, folder / mode if mode.endswith("table") else None, images)
+        source = _source(teacher, precision, folder / mode, images) if mode not in CONTROLS else None
         student = _network(options.student, seed=2)
-        if mode == "compiled":
-            student.body.compile(dynamic=False)
         run = ours.build_run(
             student,
             source,
             images,
-            method=METHODS["kd"](),
-            precision=precision,
-            augmentation="crop-flip",
-            batch=options.batch,
+            method=METHODS["kd" if source is not None else "none"](),
+            recipe=ours.build_recipe(
+                precision=precision, augmentation="crop-flip", batch=options.batch, compiled=mode == "compiled"
+            ),
         )
-        if source.table is not None:
+        if source is not None and source.table is not None:
             _fill(run, source, source.table, epochs=options.pairs + 1)
         loops[mode] = ours.epochs(run)
-    rates = _in_turns(loops, options.pairs)
+    rates = in_turns(loops, options.pairs)
     for mode in modes:
         ratios = [one / other for one, other in zip(rates[mode], rates["scripts"], strict=True)]
-        _row(mode, rates[mode], ratios, "images/s")
-    _row("scripts", rates["scripts"], [1.0], "images/s")
+        row(mode, rates[mode], ratios, "images/s")
+    row("scripts", rates["scripts"], [1.0], "images/s")
+    steps = (f"{name} {options.batch / median(found) * 1000:.1f} ms" for name, found in rates.items())
+    print(f"a step of {options.batch}: {', '.join(steps)}")
 
 
-def _in_turns(loops: dict[str, Iterator[float]], turns: int) -> dict[str, list[float]]:
-    """What each loop says after an epoch, turn by turn; a first turn of all warms up and is not counted."""
-    rates: dict[str, list[float]] = {name: [] for name in loops}
-    for turn in range(turns + 1):
-        for name, loop in loops.items():
-            rate = next(loop)
-            if turn:
-                rates[name].append(rate)
-        if turn:
-            print(", ".join(f"{name} {found[-1]:.0f}" for name, found in rates.items()), file=sys.stderr)
-    return rates
-
-
-def _source(teacher: Network, precision: Precision, table: Path | None, images: ImageSet) -> LiveTeacher:
-    if table is None:
+def _source(teacher: Network, precision: Precision, table: Path, images: ImageSet) -> LiveTeacher:
+    """With a table where the mode, which is the file's name, asks for one."""
+    if not table.name.endswith("table"):
         return LiveTeacher(teacher, precision=precision)
     return with_table(teacher, images, table, augmentation="crop-flip", classes=data.CLASSES, precision=precision)
 
@@ -149,16 +136,14 @@ def _against_the_least(turns: int) -> None:
             LiveTeacher(networks[0], precision=precision),
             images,
             method=METHODS["kd"](),
-            precision=precision,
-            augmentation="none",
-            batch=64,
+            recipe=ours.build_recipe(precision=precision, augmentation="none", batch=64),
         )
         prepared = networks[1].prepare(images.images.float().div(255)).contiguous(memory_format=torch.channels_last)
         bare = least.epochs(students[1].body, networks[1].body, prepared, images.labels, batch=64)
-        rates = _in_turns({"ours": ours.epochs(run), "least": bare}, 4 * turns)
+        rates = in_turns({"ours": ours.epochs(run), "least": bare}, 4 * turns)
         rates["ours"] = [rate / 64 for rate in rates["ours"]]
         ratios = [one / other for one, other in zip(rates["ours"], rates["least"], strict=True)]
-        _row(f"{teacher} -> {student}, {side}x{side}", rates["ours"], ratios, "steps/s")
+        row(f"{teacher} -> {student}, {side}x{side}", rates["ours"], ratios, "steps/s")
 
 
 def _network(
@@ -169,22 +154,6 @@ def _network(
         network.load_state_dict(like.state_dict())
     network.body.to(memory_format=memory_format)
     return network
-
-
-def _row(name: str, rates: list[float], ratios: list[float], unit: str) -> None:
-    spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
-    print(f"{name:28} {median(rates):8.0f} {unit}   {median(ratios):5.2f} times{spread}")
-
-
-def _hardware() -> str:
-    with Path("/proc/cpuinfo").open() as file:
-        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
-    native = "native bf16" if native_bf16() else "no native bf16"
-    return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {model}, {len(os.sched_getaffinity(0))} cores, "
-        f"{torch.get_num_threads()} threads, "
-        f"{torch.backends.cpu.get_cpu_capability()}, {native}, torch {torch.__version__}"
-    )
 
 
 if __name__ == "__main__":

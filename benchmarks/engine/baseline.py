@@ -21,23 +21,21 @@ from torchvision import transforms
 from benchmarks.engine.data import MEAN, STD
 from worker.engine.data import ImageSet
 
+Batches = DataLoader[tuple[Tensor, Tensor]]
+"""Views and labels."""
 TEMPERATURE, WEIGHT_CE, WEIGHT_KD = 4.0, 0.1, 0.9
 
 
 class Pictures(TorchDataset[tuple[Tensor, int]]):
-    """One PIL image at a time, as torchvision's CIFAR-100."""
+    """One PIL image at a time, as torchvision's CIFAR-100; grey ones are not mirrored."""
 
-    def __init__(self, images: ImageSet) -> None:
-        self._arrays = images.images.permute(0, 2, 3, 1).contiguous().numpy()
+    def __init__(self, images: ImageSet, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        count, channels, side, _ = images.images.shape
+        self._arrays = images.images.permute(0, 2, 3, 1).contiguous().view(count, side, side, -1).squeeze(3).numpy()
         self._labels = images.labels.tolist()
-        self._transform: Any = transforms.Compose(
-            [
-                transforms.RandomCrop(32, padding=4),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-                transforms.Normalize(MEAN, STD),
-            ]
-        )
+        steps: list[Any] = [transforms.RandomCrop(side, padding=side // 8)]
+        steps += [transforms.RandomHorizontalFlip()] if channels == 3 else []
+        self._transform: Any = transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(mean, std)])
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -46,12 +44,23 @@ class Pictures(TorchDataset[tuple[Tensor, int]]):
         return self._transform(Image.fromarray(self._arrays[index])), self._labels[index]
 
 
-def epochs(teacher: nn.Module, student: nn.Module, images: ImageSet, *, batch: int) -> Iterator[float]:
-    """Train for ever; after each epoch its images per second, the first step left out."""
-    loader = DataLoader(Pictures(images), batch_size=batch, shuffle=True, num_workers=2)
+def loader(images: ImageSet, *, batch: int, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> Batches:
+    """The pictures through two workers."""
+    pictures: TorchDataset[Any] = Pictures(images, mean, std)  # collated, its items are batches
+    return DataLoader(pictures, batch_size=batch, shuffle=True, num_workers=2)
+
+
+def epochs(
+    teacher: nn.Module, student: nn.Module, loader: Batches, *, milestones: tuple[int, ...] = ()
+) -> Iterator[float]:
+    """Train for ever; after each epoch its images per second, the first step left out.
+
+    After each of the ``milestones`` the learning rate is a tenth.
+    """
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     teacher.eval()
     student.train()
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(milestones))
     while True:
         began, done = 0.0, 0
         for views, labels in loader:
@@ -67,6 +76,7 @@ def epochs(teacher: nn.Module, student: nn.Module, images: ImageSet, *, batch: i
                 began = time.perf_counter()
             else:
                 done += len(labels)
+        schedule.step()
         yield done / (time.perf_counter() - began)
 
 

@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from worker.engine.data import ImageSet
 
@@ -37,3 +38,22 @@ def like_digits(count: int, side: int) -> ImageSet:
     patterns = torch.rand(10, 1, side, side, generator=generator)
     noise = torch.rand(count, 1, side, side, generator=generator)
     return ImageSet(((0.7 * patterns[labels] + 0.3 * noise) * 255).to(torch.uint8), labels)
+
+
+def photographs(folder: Path, count: int) -> Path:
+    """JPEGs of ten classes in their folders, of sides from 256 to 500 pixels and as many bytes as photographs have:
+    broad patches of colour, most of them the class's own, under a fine grain.
+    """
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.randint(256, (10, 3, 6, 6), generator=generator)
+    sides = torch.randint(256, 501, (count, 2), generator=generator).tolist()
+    for index, (height, width) in enumerate(sides):
+        label = index % 10
+        own = torch.where(torch.rand(1, 6, 6, generator=generator) < 0.7, patches[label], patches[label].flip(1))
+        broad = torch.nn.functional.interpolate(own[None].float(), (height, width), mode="bicubic")[0]
+        grain = torch.randint(-20, 21, (1, height, width), generator=generator)
+        pixels = (broad + grain).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous()
+        path = folder / f"class-{label}" / f"{index:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.numpy()).save(path, quality=90)
+    return folder

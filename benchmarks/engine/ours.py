@@ -13,7 +13,7 @@ from worker.engine.distill import distill
 from worker.engine.events import EpochFinished, StepFinished
 from worker.engine.method import Method
 from worker.engine.network import Network
-from worker.engine.optim import Constant
+from worker.engine.optim import MultiStep
 from worker.engine.precision import Precision
 from worker.engine.run import Recipe, Run
 from worker.engine.teacher import TeacherSource
@@ -22,26 +22,33 @@ FP32, BF16 = Precision("fp32", scales_gradients=False), Precision("bf16", scales
 SGD = {"name": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}
 
 
-def build_run(
-    student: Network,
-    teacher: TeacherSource | None,
-    images: ImageSet,
+def build_recipe(
     *,
-    method: Method,
     precision: Precision,
     augmentation: str,
     batch: int,
-) -> Run:
-    """A training without end on one split."""
-    recipe = Recipe(
-        epochs=10**6,
+    epochs: int = 10**6,
+    milestones: tuple[int, ...] = (),
+    seed: int = 0,
+    compiled: bool = False,
+) -> Recipe:
+    """Without end unless ``epochs`` are given; after each of the ``milestones`` the learning rate is a tenth."""
+    return Recipe(
+        epochs=epochs,
         batch_size=batch,
         optimizer=SGD,
-        schedule=Constant(),
+        schedule=MultiStep(milestones, 0.1),
         augmentation=augmentation,
         precision=precision,
-        seed=0,
+        seed=seed,
+        compile=compiled,
     )
+
+
+def build_run(
+    student: Network, teacher: TeacherSource | None, images: ImageSet, *, method: Method, recipe: Recipe
+) -> Run:
+    """A training on one split."""
     return Run(student=student, method=method, teacher=teacher, train=images, validation=None, recipe=recipe)
 
 

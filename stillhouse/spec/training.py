@@ -99,6 +99,12 @@ class Training(SpecModel):
     sync_batchnorm: bool = Field(
         default=False, description="Of several GPUs: batch norm counts over all, not in each one's part of the batch."
     )
+    compile: bool = Field(
+        default=False,
+        description="Have torch compile the trained networks' passes (torch.compile; CUDA graphs on a GPU). Starting "
+        "takes half a minute to many; the worker needs a C++ compiler. The bytes are other than without, and as "
+        "repeatable.",
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Every random number follows from it.")
     seeds: int = Field(
         default=1, ge=1, le=64, description="Repeats student and control; mean and deviation are reported."
@@ -110,6 +116,12 @@ class Training(SpecModel):
         description="Born-again networks (Furlanello et al. 2018): each generation's student teaches the next, which "
         "starts from new weights; the last one is served. Meant for a student like its teacher.",
     )
+
+    @model_validator(mode="after")
+    def _synchronised_or_compiled(self) -> Training:
+        if self.compile and self.sync_batchnorm:
+            raise ValueError("compile and sync_batchnorm exclude each other; turn one of them off")
+        return self
 
 
 class TeacherTraining(SpecModel):

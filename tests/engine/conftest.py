@@ -81,6 +81,7 @@ def run(
     optimizer: dict | None = None,  # type: ignore[type-arg]
     augmentation: str = "crop",
     student: Network | None = None,
+    compiled: bool = False,
 ) -> Run:
     recipe = Recipe(
         epochs=epochs,
@@ -91,6 +92,7 @@ def run(
         precision=precision,
         seed=seed,
         log_every=3,
+        compile=compiled,
     )
     return Run(
         student=student or network(),

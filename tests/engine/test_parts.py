@@ -116,6 +116,15 @@ def test_views_are_crops_and_mirrors_of_the_padded_image(digits: Dataset) -> Non
     assert torch.equal(augment(images, torch.zeros_like(ids), name="none"), images)
 
 
+@pytest.mark.parametrize("name", ["crop", "crop-flip"])
+def test_large_images_are_cut_one_by_one_to_the_same_views(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.randint(256, (200, 2, 9, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    numbers = draw_views(torch.arange(200), (9, 16), name=name, seed=1, epoch=1)
+    together = augment(images, numbers, name=name)
+    monkeypatch.setattr("worker.engine.augment._LARGE", 1)
+    assert torch.equal(augment(images, numbers, name=name), together)
+
+
 @pytest.mark.parametrize("name", ["none", "crop", "crop-flip"])
 def test_every_view_has_a_number_and_every_number_is_drawn(digits: Dataset, name: str) -> None:
     image, each = digits.train.images[4:5], count_views(name, (8, 8))

@@ -10,13 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.engine.conftest import FP32, LAYERS, first, network, run, teacher
-from worker.engine.data import Dataset, ImageSet
+from worker.engine.data import Dataset, ImageSet, images
 from worker.engine.distill import distill
 from worker.engine.ensemble import Ensemble
 from worker.engine.events import EpochFinished
@@ -391,3 +392,14 @@ def _steps(training: Run) -> Any:
             return
         if type(event).__name__ == "StepFinished":
             yield event
+
+
+def test_the_seeds_of_a_job_hash_its_images_once(digits: Dataset, tmp_path: Path) -> None:
+    split = ImageSet(digits.train.images, digits.train.labels)
+    knowing = teacher(digits).network
+    about: dict[str, Any] = {"augmentation": "crop", "classes": 10, "precision": FP32}
+    with patch("worker.engine.data.images.fingerprint", wraps=images.fingerprint) as hashed:
+        for _ in range(3):
+            with_table(knowing, split.to(torch.device("cpu")), tmp_path / "table", **about)
+    assert hashed.call_count == 1
+    assert split.fingerprint != ImageSet(digits.train.images, digits.train.labels.flip(0)).fingerprint

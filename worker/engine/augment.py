@@ -12,6 +12,8 @@ from torch import Tensor
 
 from worker.engine.random import uniform_integers
 
+_LARGE = 64 * 64
+"""Pixels from which on a host is quicker to cut images one by one: twenty times at 224x224, slower at 32x32."""
 AUGMENTATIONS = ("none", "crop", "crop-flip")
 
 
@@ -50,6 +52,8 @@ def augment(images: Tensor, views: Tensor, *, name: str) -> Tensor:
     padding = padding_of((height, width))
     places = 2 * padding + 1
     top, left = views // places % places, views % places
+    if images.device.type == "cpu" and height * width >= _LARGE:
+        return _one_by_one(images, top - padding, left - padding, views >= places * places)
     padded = F.pad(images, (padding, padding, padding, padding))
     cuts = padded.unfold(2, height, 1).unfold(3, width, 1)  # [B, C, places, places, H, W], nothing copied yet
     cut = cuts[torch.arange(len(images), device=images.device), :, top, left]
@@ -57,3 +61,18 @@ def augment(images: Tensor, views: Tensor, *, name: str) -> Tensor:
         return cut
     mirrored = views >= places * places
     return torch.where(mirrored.view(-1, 1, 1, 1), cut.flip(3), cut)
+
+
+def _one_by_one(images: Tensor, down: Tensor, right: Tensor, mirrored: Tensor) -> Tensor:
+    """Each image from where its cut begins, with zeros where the cut reaches beyond it; channels last."""
+    height, width = images.shape[-2:]
+    cut = torch.zeros_like(images, memory_format=torch.channels_last)
+    places = zip(images, cut, down.tolist(), right.tolist(), mirrored.tolist(), strict=True)
+    for image, target, y, x, mirror in places:
+        seen = image[:, max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
+        first, last = max(-y, 0), height - max(y, 0)
+        if mirror:
+            target[:, first:last, max(x, 0) : width - max(-x, 0)] = seen.flip(2)
+        else:
+            target[:, first:last, max(-x, 0) : width - max(x, 0)] = seen
+    return cut

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -61,15 +61,19 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Float [B, C, H, W] in 0 to 1, to logits [B, classes] and the features that are captured."""
+        return self.through(self.body, images)
+
+    def through(self, body: Callable[[Tensor], Tensor], images: Tensor) -> Outputs:
+        """The same by another form of the body."""
         prepared = self.prepare(images)
         if self.capture is None:
-            return Outputs(logits=self.body(prepared))
+            return Outputs(logits=body(prepared))
         with self.capture.record() as features:
-            return Outputs(logits=self.body(prepared), features=features)
+            return Outputs(logits=body(prepared), features=features)
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the body is given."""
-        return (self._shaped(images) - self.mean) / self.std
+        return (self._shaped(images) - self.mean).div_(self.std)
 
     def _shaped(self, images: Tensor) -> Tensor:
         channels, height, width = self.preprocessing.shape

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worker.engine.compiled import Compiled
 from worker.engine.data import ImageSet
 from worker.engine.errors import Diverged, NonFiniteLoss
 from worker.engine.method import Batch, Method, Outputs
@@ -41,6 +42,8 @@ class Recipe:
     """Steps between two reads of the metrics from the device."""
     sync_batchnorm: bool = False
     """Whether the batch norm of a team counts over all its ranks."""
+    compile: bool = False
+    """Whether the student's passes are compiled."""
 
 
 class Run:
@@ -81,9 +84,11 @@ class Run:
                 f"the file of logits was computed on images as they are, and the student sees {recipe.augmentation} of "
                 "them: the teacher is not asked about the same view"
             )
+        self.device = train.labels.device
+        self.forward = Compiled(student, self.device) if recipe.compile else student
+        """What a step calls; the student's weights and statistics are the same."""
         self.parameters = [*student.parameters(), *method.parameters()]
         self.optimizer = build_optimizer(self.parameters, recipe.optimizer)
-        self.device = train.labels.device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision.scales_gradients)
         self.steps = len(train) // recipe.batch_size + (len(train) % recipe.batch_size > 1)
         """Of an epoch. A last batch of one sample is left out: batch norm cannot train on it."""
@@ -113,13 +118,18 @@ class Run:
 
     def outputs(self, images: Tensor, batch: Batch, strong: Tensor | None) -> tuple[Outputs, Outputs | None]:
         """What student and teacher give for the images of a batch and, where there is one, for its strong view."""
-        with self.recipe.precision.autocast(self.device):
-            student = self.student(images)
-        teacher = self.teacher.outputs(images, batch) if self.teacher is not None else None
+        if isinstance(self.forward, Compiled):
+            self.forward.begin_step()
+        student, teacher = self._outputs(images, batch)
         if strong is None:
             return student, teacher
-        ours, theirs = self.outputs(strong, replace(batch, rows=None), None)
+        ours, theirs = self._outputs(strong, replace(batch, rows=None))
         return replace(student, strong=ours), teacher and replace(teacher, strong=theirs)
+
+    def _outputs(self, images: Tensor, batch: Batch) -> tuple[Outputs, Outputs | None]:
+        with self.recipe.precision.autocast(self.device):
+            student = self.forward(images)
+        return student, None if self.teacher is None else self.teacher.outputs(images, batch)
 
     def figures(self, terms: Mapping[str, Tensor], loss: Tensor, correct: Tensor, images: int) -> Tensor:
         """One step's share of the sums, without reading it."""

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from worker.engine.blackbox import BlackBox
 from worker.engine.data import ImageSet
-from worker.engine.data.images import fingerprint
 from worker.engine.ensemble import Ensemble
 from worker.engine.frozen import frozen
 from worker.engine.method import Batch, Outputs
@@ -149,7 +148,7 @@ def with_table(
     about = {
         "teacher": network.fingerprint(),
         "form": hashlib.sha256(form.encode()).hexdigest(),
-        "images": fingerprint(split),
+        "images": split.fingerprint,
         "augmentation": augmentation,
         "batch": BATCH,
         "arithmetic": [

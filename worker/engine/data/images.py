@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +28,15 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the bytes of images and labels, computed once."""
+        return fingerprint(self)
+
     def to(self, device: torch.device) -> ImageSet:
         """The same on another device; images that do not fit there stay on the host, and go over batch by batch."""
+        if self.labels.device == device:
+            return self
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
             if self.images.nbytes > free // 2:
