@@ -59,6 +59,15 @@ _LISTED = (
         source="T. Clanuwat et al. (2018), through torchvision",
     ),
     BuiltinDataset(
+        name="qmnist",
+        title="QMNIST handwritten digits, 28x28: MNIST with the whole of its test split",
+        classes=names.DIGITS,
+        shape=(1, 28, 28),
+        train=60_000,
+        test=60_000,
+        source="C. Yadav, L. Bottou (2019), through torchvision",
+    ),
+    BuiltinDataset(
         name="cifar10",
         title="CIFAR-10 small photographs, 32x32",
         classes=names.CIFAR10,

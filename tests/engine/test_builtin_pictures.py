@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,21 @@ def test_emnist_by_its_splits(tmp_path: Path, name: str, first: int) -> None:
     (folder / f"{name}-test-labels-idx1-ubyte").write_bytes(idx(labels + first + 1))
     with pytest.raises(ValueError, match=f"labels that are none of its {count} classes"):
         BUILTIN[name](tmp_path / "given", tmp_path / "other")
+
+
+def test_qmnist_has_its_class_among_other_labels(tmp_path: Path) -> None:
+    folder = tmp_path / "given" / "QMNIST" / "raw"
+    folder.mkdir(parents=True)
+    images, labels = noise(20, 28, 28), np.arange(20) % 10
+    more = np.concatenate([labels[:, None], np.arange(140).reshape(20, 7)], axis=1).astype(">i4")
+    for split in ("train", "test"):
+        (folder / f"qmnist-{split}-images-idx3-ubyte").write_bytes(idx(images))
+        head = bytes([0, 0, 12, 2]) + struct.pack(">2I", *more.shape)
+        (folder / f"qmnist-{split}-labels-idx2-int").write_bytes(head + more.tobytes())
+    for found in (splits := loaded(tmp_path, "qmnist")).values():
+        assert found is None or torch.equal(found.images[:, 0], torch.from_numpy(images))
+        assert found is None or found.labels.tolist() == labels.tolist()
+    assert splits["validation"] is None
 
 
 def test_usps_from_its_packed_lines(tmp_path: Path) -> None:

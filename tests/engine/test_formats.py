@@ -147,6 +147,7 @@ def test_every_odd_image_is_handled(tmp_path: Path) -> None:
         "2 images have transparency",
         "2 images have 16 bits",
         "1 images are animated",
+        "1 images were turned upright",
         "1 images are of another",
     ):
         assert part in said

@@ -38,6 +38,8 @@ class Header:
     alpha: bool
     frames: int
     format: str
+    turned: bool
+    """Whether it is shown otherwise than it is stored."""
 
 
 def header(data: bytes) -> Header:
@@ -51,7 +53,8 @@ def header(data: bytes) -> Header:
 
 def _header(image: Image.Image) -> Header:
     width, height = image.size
-    if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+    orientation = image.getexif().get(0x0112, 1)
+    if orientation in (5, 6, 7, 8):
         width, height = height, width
     return Header(
         width=width,
@@ -61,6 +64,7 @@ def _header(image: Image.Image) -> Header:
         alpha=image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info,
         frames=int(getattr(image, "n_frames", 1)),
         format=str(image.format),
+        turned=orientation in range(2, 9),
     )
 
 

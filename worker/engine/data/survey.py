@@ -35,6 +35,7 @@ class Survey:
     alpha: int = 0
     deep: int = 0
     """With 16 bits a channel."""
+    turned: int = 0
 
 
 def look(found: Found, alive: Callable[[], None]) -> Survey:
@@ -57,6 +58,7 @@ def look(found: Found, alive: Callable[[], None]) -> Survey:
             survey.animated += known.frames > 1
             survey.alpha += known.alpha
             survey.deep += known.mode.startswith("I")
+            survey.turned += known.turned
             survey.misnamed += bool(image.member.suffix) and not matches_suffix(image.member.suffix, known.format)
             survey.digests.setdefault(hashlib.sha256(data).digest(), set()).add(image.split)
     return survey
@@ -79,6 +81,7 @@ def describe(survey: Survey, notes: list[str]) -> dict[str, Any]:
     for count, what in (
         (survey.alpha, "images have transparency, which was put on white"),
         (survey.deep, "images have 16 bits a channel, which were scaled to 8"),
+        (survey.turned, "images were turned upright, as their EXIF says"),
         (survey.animated, "images are animated; their first frame was taken"),
         (survey.misnamed, "images are of another format than their name says; the content counts"),
     ):

@@ -94,14 +94,16 @@ class TorchvisionSet:
 
 
 def _arrays(split: Any) -> ImageSet:
-    """[N, H, W] (MNIST), [N, H, W, C] (CIFAR) or [N, C, H, W] (SVHN) to uint8 [N, C, H, W]."""
+    """[N, H, W] (MNIST), [N, H, W, C] (CIFAR) or [N, C, H, W] (SVHN) to uint8 [N, C, H, W]; of several columns of
+    labels (QMNIST) the first is the class.
+    """
     images = torch.as_tensor(np.asarray(split.data))
     if images.ndim == 3:
         images = images.unsqueeze(1)
     elif images.shape[3] == 3:
         images = images.permute(0, 3, 1, 2)
-    labels = split.targets if hasattr(split, "targets") else split.labels
-    return ImageSet(images.contiguous(), torch.as_tensor(np.asarray(labels)).long())
+    labels = torch.as_tensor(np.asarray(split.targets if hasattr(split, "targets") else split.labels)).long()
+    return ImageSet(images.contiguous(), labels if labels.ndim == 1 else labels[:, 0].contiguous())
 
 
 def _pictures(split: Any, side: int) -> ImageSet:
@@ -162,6 +164,13 @@ _MNISTS = (
     TorchvisionSet("mnist", ("MNIST/raw",), datasets.MNIST, _FLAG, _DIGITS, (0.5,), (0.5,)),
     TorchvisionSet("fashion-mnist", ("FashionMNIST/raw",), datasets.FashionMNIST, _FLAG),
     TorchvisionSet("kmnist", ("KMNIST/raw",), datasets.KMNIST, _FLAG),
+    TorchvisionSet(
+        "qmnist",
+        ("QMNIST/raw",),
+        datasets.QMNIST,
+        {"train": {"what": "train"}, "test": {"what": "test"}},
+        _DIGITS,
+    ),
     *(
         TorchvisionSet(
             f"emnist-{split}",
