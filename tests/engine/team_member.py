@@ -115,6 +115,7 @@ def _without_batchnorm(name: str, **fields: Any) -> Callable[[Team | None], Run]
 
 EXACT: dict[str, Callable[[Team | None], Run]] = {
     **{name: _of(name) for name in ("none", "kd", "nkd", "dist", "mlkd", "at", "sp", "rkd", "pkt", "vid", "patient")},
+    "two views": _of("none", views=2),
     "dkd": _of("dkd", warmup_epochs=1),
     "crd": _of("crd", negatives=40),
     **{name: _without_batchnorm(name) for name in ("fitnet", "ofa", "simkd")},
