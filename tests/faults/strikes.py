@@ -66,14 +66,16 @@ def restarted(service: Service, job_id: str) -> bool:
         return False
     with ahead(service.database_url):
         for part in ("api", "worker"):
-            old = service.pids()[part]
+            old = eventually(partial(_pid, service, part), what=f"a running {part}")
             os.kill(old, signal.SIGTERM)
-            eventually(partial(_replaced, service, part, old), what=f"another {part}")
+            eventually(partial(_pid, service, part, old), what=f"another {part}")
     return True
 
 
-def _replaced(service: Service, part: str, old: int) -> bool:
-    return service.pids().get(part, old) != old
+def _pid(service: Service, part: str, other_than: int = 0) -> int:
+    """Of a part of the service, once there is one; else 0."""
+    found = service.pids().get(part, other_than)
+    return 0 if found == other_than else found
 
 
 @contextmanager
