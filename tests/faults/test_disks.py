@@ -24,7 +24,7 @@ from tests.servers.postgres import Postgres
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root, which CI is")
 
 SPEC: dict[str, Any] = {**SHORT, "name": "disk", "training": {**SHORT["training"], "epochs": 12}}
-MEGABYTE = 2**20
+BRIEF: dict[str, Any] = {**SPEC, "training": {**SHORT["training"], "epochs": 2}}
 
 
 class Disk:
@@ -63,10 +63,10 @@ def training(running: Service) -> str:
     return job_id
 
 
-def differences(running: Service, job_id: str) -> list[str]:
+def differences(running: Service, job_id: str, spec: dict[str, Any] = SPEC) -> list[str]:
     """What is wrong with it, once it has ended."""
     running.wait(job_id)
-    return undisturbed(running, SPEC).differences(running, job_id, scratch=running.data_dir / "scratch")
+    return undisturbed(running, spec).differences(running, job_id, scratch=running.data_dir / "scratch")
 
 
 def waits_for_room(running: Service, job_id: str) -> str:
@@ -80,13 +80,13 @@ def test_where_the_store_is_full_the_job_goes_on_once_there_is_room(tmp_path: Pa
     with disk(tmp_path / "small", megabytes=1) as small:
         small.fill(but=40_000)
         with service(tmp_path / "data", STILLHOUSE_STORAGE_URL=small.folder.as_uri()) as running:
-            job_id = running.submit(SPEC)
+            job_id = running.submit(BRIEF)
             assert "No space left on device; free some space" in waits_for_room(running, job_id)
             warnings = [event["data"]["message"] for event in running.events(job_id) if event["type"] == "job.warning"]
             assert any("checkpoint could not be kept" in message for message in warnings)
             assert running.get(f"/v1/jobs/{job_id}/artifacts")["data"] == []
             small.make_room()
-            assert differences(running, job_id) == []
+            assert differences(running, job_id, BRIEF) == []
 
 
 @pytest.mark.slow
