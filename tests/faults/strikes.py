@@ -17,7 +17,6 @@ from tests.faults.deploys import ahead
 from tests.faults.disturbance import KILLS, Strike
 from tests.harness import QUICK, Service, eventually
 from tests.servers.backends import BACKENDS, DATABASE, OwnStore, own_servers, own_store
-from tests.servers.clocks import Clock
 from tests.servers.postgres import Postgres
 from tests.servers.proxy import Proxy
 from tests.servers.redis import Redis
@@ -67,14 +66,16 @@ def restarted(service: Service, job_id: str) -> bool:
         return False
     with ahead(service.database_url):
         for part in ("api", "worker"):
-            old = service.pids()[part]
+            old = eventually(partial(_pid, service, part), what=f"a running {part}")
             os.kill(old, signal.SIGTERM)
-            eventually(partial(_replaced, service, part, old), what=f"another {part}")
+            eventually(partial(_pid, service, part, old), what=f"another {part}")
     return True
 
 
-def _replaced(service: Service, part: str, old: int) -> bool:
-    return service.pids().get(part, old) != old
+def _pid(service: Service, part: str, other_than: int = 0) -> int:
+    """Of a part of the service, once there is one; else 0."""
+    found = service.pids().get(part, other_than)
+    return 0 if found == other_than else found
 
 
 @contextmanager
@@ -86,18 +87,16 @@ def stand(backend: str, folder: Path) -> Iterator[Stand]:
         with _running(Service(folder / "data")) as service:
             yield Stand(service, common)
         return
-    clock = Clock(folder)
     with own_servers() as own, own_store() as files:
         line = Proxy(own.postgres.port)
         settings = {
             **own.settings,
             **files.settings("chaos"),
-            **clock.settings,
             "STILLHOUSE_DATABASE_URL": f"postgresql://postgres@127.0.0.1:{line.port}/{DATABASE}",
         }
         with _running(Service(folder / "data", **settings)) as service:
             servers = {**_of_redis(own.redis, own.broker), **_of_postgres(own.postgres, line), **_of_store(files)}
-            yield Stand(service, {**common, **servers, "clocks two hours off": _of_clock(clock)})
+            yield Stand(service, {**common, **servers})
         line.close()
 
 
@@ -201,16 +200,6 @@ def _of_store(files: OwnStore) -> dict[str, Strike]:
 
 def _spent(line: Proxy) -> bool:
     return line.room is not None and line.room < 0
-
-
-def _of_clock(clock: Clock) -> Strike:
-    def jumped(_service: Service, _job_id: str) -> bool:
-        for offset in ("+2h", "-2h", "+0"):
-            clock.set(offset)
-            time.sleep(1.5)
-        return True
-
-    return jumped
 
 
 @contextmanager

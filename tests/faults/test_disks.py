@@ -17,14 +17,14 @@ from sqlalchemy.exc import OperationalError
 from app.db import Database
 from app.problems import _mendable
 from tests import servers
-from tests.faults.disturbance import SHORT, Reference, undisturbed
+from tests.faults.disturbance import SHORT, undisturbed
 from tests.harness import Service, eventually, service
 from tests.servers.postgres import Postgres
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root, which CI is")
 
 SPEC: dict[str, Any] = {**SHORT, "name": "disk", "training": {**SHORT["training"], "epochs": 12}}
-MEGABYTE = 2**20
+BRIEF: dict[str, Any] = {**SPEC, "training": {**SHORT["training"], "epochs": 2}}
 
 
 class Disk:
@@ -56,17 +56,17 @@ def disk(folder: Path, *, megabytes: int) -> Iterator[Disk]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    with service(tmp_path_factory.mktemp("disks") / "data") as running:
-        return undisturbed(running, SPEC)
-
-
 def training(running: Service) -> str:
     """A job that has stored a checkpoint and trains on."""
     job_id = running.submit(SPEC)
     eventually(lambda: running.get(f"/v1/jobs/{job_id}/checkpoints")["data"], what="a checkpoint")
     return job_id
+
+
+def differences(running: Service, job_id: str, spec: dict[str, Any] = SPEC) -> list[str]:
+    """What is wrong with it, once it has ended."""
+    running.wait(job_id)
+    return undisturbed(running, spec).differences(running, job_id, scratch=running.data_dir / "scratch")
 
 
 def waits_for_room(running: Service, job_id: str) -> str:
@@ -75,25 +75,22 @@ def waits_for_room(running: Service, job_id: str) -> str:
     return str(running.job(job_id)["status_detail"])
 
 
-def test_where_the_store_is_full_the_job_goes_on_once_there_is_room(tmp_path: Path, expected: Reference) -> None:
+def test_where_the_store_is_full_the_job_goes_on_once_there_is_room(tmp_path: Path) -> None:
     """Checkpoints are given up with a warning; what cannot be published waits."""
     with disk(tmp_path / "small", megabytes=1) as small:
         small.fill(but=40_000)
         with service(tmp_path / "data", STILLHOUSE_STORAGE_URL=small.folder.as_uri()) as running:
-            job_id = running.submit(SPEC)
+            job_id = running.submit(BRIEF)
             assert "No space left on device; free some space" in waits_for_room(running, job_id)
             warnings = [event["data"]["message"] for event in running.events(job_id) if event["type"] == "job.warning"]
             assert any("checkpoint could not be kept" in message for message in warnings)
             assert running.get(f"/v1/jobs/{job_id}/artifacts")["data"] == []
             small.make_room()
-            running.wait(job_id)
-            assert expected.differences(running, job_id, scratch=running.data_dir / "scratch") == []
+            assert differences(running, job_id, BRIEF) == []
 
 
 @pytest.mark.slow
-def test_where_the_scratch_folder_is_full_the_job_goes_on_once_there_is_room(
-    tmp_path: Path, expected: Reference
-) -> None:
+def test_where_the_scratch_folder_is_full_the_job_goes_on_once_there_is_room(tmp_path: Path) -> None:
     """It lies in the data directory, with the broker and the data sets; files and database are elsewhere."""
     elsewhere = {
         "STILLHOUSE_DATABASE_URL": f"sqlite:///{tmp_path / 'stillhouse.db'}",
@@ -105,12 +102,11 @@ def test_where_the_scratch_folder_is_full_the_job_goes_on_once_there_is_room(
         small.fill()
         assert "No space left on device" in waits_for_room(running, job_id)
         small.make_room()
-        running.wait(job_id)
-        assert expected.differences(running, job_id, scratch=running.data_dir / "scratch") == []
+        assert differences(running, job_id) == []
 
 
 @pytest.mark.slow
-def test_where_the_database_is_full_it_is_said_and_nothing_is_lost(tmp_path: Path, expected: Reference) -> None:
+def test_where_the_database_is_full_it_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
     with disk(tmp_path / "small", megabytes=16) as small:
         url = f"sqlite:///{small.folder / 'stillhouse.db'}"
         with service(tmp_path / "data", STILLHOUSE_DATABASE_URL=url) as running:
@@ -123,8 +119,7 @@ def test_where_the_database_is_full_it_is_said_and_nothing_is_lost(tmp_path: Pat
             )
             assert running.job(job_id)["terminal"] is False, "what was written can be read"
             small.make_room()
-            running.wait(job_id)
-            assert expected.differences(running, job_id, scratch=running.data_dir / "scratch") == []
+            assert differences(running, job_id) == []
 
 
 def test_a_postgres_that_is_full_is_told_from_one_that_is_away() -> None:
