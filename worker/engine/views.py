@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ class Views:
         height, width = self.split.images.shape[-2:]
         return height, width
 
-    @property
+    @cached_property
     def each(self) -> int:
         """Views of a sample."""
         return count_views(self.augmentation, self.size)
@@ -45,8 +46,9 @@ class Views:
         """Whose views these are: int64 [B], on the labels' device."""
         return (rows // self.each).to(self.split.labels.device, non_blocking=True)
 
-    def show(self, rows: Tensor) -> Tensor:
-        """Float [B, C, H, W] in 0 to 1, channels last, on the labels' device."""
-        images = self.split.batch(self.samples(rows))
-        views = augment(images, (rows % self.each).to(images.device, non_blocking=True), name=self.augmentation)
-        return views.to(torch.float32, memory_format=torch.channels_last).div_(255)
+    def show(self, rows: Tensor, samples: Tensor | None = None) -> Tensor:
+        """Float [B, C, H, W] in 0 to 1, channels last, on the labels' device; ``samples`` where they are known."""
+        images = self.split.batch(self.samples(rows) if samples is None else samples)
+        if self.each > 1:
+            images = augment(images, (rows % self.each).to(images.device, non_blocking=True), name=self.augmentation)
+        return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
