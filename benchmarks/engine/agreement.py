@@ -1,7 +1,7 @@
 """``python -m benchmarks.engine.agreement``: whether the fast way of training ends where the plain one does.
 
-The same student from the same weights with the same teacher, once by the engine in what a job is given here (a view
-table, bf16 where the CPU multiplies it, a folded teacher, channels last) and once by the plain loop of
+The same student from the same weights with the same teacher, once by the engine as a job trains here (a view table, the
+precision that ``auto`` chooses, a folded teacher, channels last) and once by the plain loop of
 ``benchmarks/engine/baseline.py`` (PIL, fp32, a live teacher in each step). The two draw other batches, so they end with
 other networks, as two seeds do: what counts is whether their means differ by more than the seeds leave open.
 """
@@ -25,10 +25,10 @@ from benchmarks.engine.report import hardware
 from worker.engine.data import ImageSet
 from worker.engine.data.digits import load
 from worker.engine.distill import distill
-from worker.engine.evaluate import evaluate
+from worker.engine.evaluate import evaluate, suits_bf16
 from worker.engine.methods import METHODS
 from worker.engine.network import Network, Preprocessing, build_network
-from worker.engine.precision import native_bf16
+from worker.engine.precision import resolve
 from worker.engine.teacher import with_table
 
 
@@ -64,6 +64,7 @@ def main() -> int:
     parser.add_argument("--teacher-epochs", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the fast way")
     options = parser.parse_args()
     print(hardware())
     task = _task(options)
@@ -111,9 +112,9 @@ def _taught(task: Task, options: argparse.Namespace) -> Network:
 
 def _seed(task: Task, teacher: Network, options: argparse.Namespace, seed: int, folder: Path) -> tuple[float, float]:
     """Accuracies on the test split, in fp32: of the fast and of the plain way."""
-    precision = ours.BF16 if native_bf16() else ours.FP32
     milestones = _milestones(options.epochs)
     student = task.network(options.student, seed=seed)
+    precision = resolve(options.precision, torch.device("cpu"), suits_bf16=lambda: suits_bf16(student, batch=64))
     plain = task.network(options.student, seed=seed)
     source = with_table(
         teacher,

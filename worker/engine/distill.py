@@ -62,12 +62,13 @@ def _step(run: Run, rows: Tensor) -> None:
     seed_everything(dropout + part.rows.start, run.device)
     for group in run.optimizer.param_groups:
         group["lr"] = recipe.optimizer["lr"] * recipe.schedule.factor(run.global_step / run.steps, recipe.epochs)
-    samples, shown = run.views.samples(rows), run.views.show(rows)
+    samples = run.views.samples(rows)
+    shown = run.views.show(rows, samples)
     whole = Batch(run.train.labels[samples], samples, run.epoch, recipe.seed, rows, ahead)
     images = run.method.view(shown, whole)  # [B, C, H, W] in 0 to 1
     if images is not shown:  # mixed, so that these are no views any more
         images, whole = images.contiguous(memory_format=torch.channels_last), replace(whole, rows=None)
-    images, batch = images[part.rows], part.of(whole)
+    images, batch = images if part.is_whole else images[part.rows], part.of(whole)
     strong = run.views.strong(rows, seed=recipe.seed, epoch=run.epoch)[part.rows] if run.method.strong_view else None
     student, teacher = run.outputs(images, batch, strong)
     if run.method.relational:
@@ -76,7 +77,7 @@ def _step(run: Run, rows: Tensor) -> None:
     loss = torch.stack(list(terms.values())).sum()
     run.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(run.scaler.scale(loss))
-    correct = (student.logits.detach().argmax(dim=1) == batch.labels).sum()
+    correct = (student.logits.detach().argmax(dim=1) == batch.labels).sum(dtype=torch.float32)
     figures = run.figures(terms, loss, correct, len(batch.labels))
     run.sums += run.team.add_up(run.parameters, figures, part)
     run.scaler.step(run.optimizer)

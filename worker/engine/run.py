@@ -98,6 +98,7 @@ class Run:
         self.terms: tuple[str, ...] = ()
         self.sums = torch.zeros(0, dtype=torch.float64, device=self.device)
         """Of this epoch, on the device: each term and the loss times images, the correct answers, the images."""
+        self._one, self._counts = torch.ones((), device=self.device), dict[int, Tensor]()
         self.read: list[float] = []
         """The sums as last read."""
         self.history: list[dict[str, float]] = []
@@ -138,9 +139,10 @@ class Run:
         if not len(self.sums):
             self.sums = torch.zeros(len(terms) + 3, dtype=torch.float64, device=self.device)
             self.read = [0.0] * len(self.sums)
-        weighed = torch.stack([*terms.values(), loss]).detach() * images
-        counted = torch.stack([correct, torch.full_like(correct, images)])
-        return torch.cat([weighed, counted.float()])
+        if images not in self._counts:  # of an epoch's batches and of its last one
+            counts = [images] * (len(terms) + 1) + [1, images]
+            self._counts[images] = torch.tensor(counts, dtype=torch.float32, device=self.device)
+        return torch.stack([*terms.values(), loss, correct, self._one]).detach() * self._counts[images]
 
     def window(self) -> tuple[dict[str, float], float]:
         """The means since the last call, and over how many images. Reads from the device: not for every step."""

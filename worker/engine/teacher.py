@@ -76,8 +76,8 @@ class LiveTeacher:
                 full = part
                 if len(part) < BATCH:
                     full = torch.cat([part, part[-1:].expand(BATCH - len(part), -1, -1, -1)])
-                given = self._quick(full.contiguous(memory_format=torch.channels_last))
-                parts.append(given.logits[: len(part)].to(self._precision.dtype))
+                logits = self._quick(full.contiguous(memory_format=torch.channels_last)).logits
+                parts.append((logits if full is part else logits[: len(part)]).to(self._precision.dtype))
         return torch.cat(parts)  # outside of inference mode, so that a loss may keep it
 
     def look_up(self, rows: Tensor, ahead: Tensor | None = None) -> Tensor:

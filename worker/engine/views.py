@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class Views:
         height, width = self.split.images.shape[-2:]
         return height, width
 
-    @property
+    @cached_property
     def each(self) -> int:
         """Views of a sample."""
         return count_views(self.augmentation, self.size)
@@ -46,19 +47,22 @@ class Views:
         """Whose views these are: int64 [B], on the labels' device."""
         return (rows // self.each).to(self.split.labels.device, non_blocking=True)
 
-    def show(self, rows: Tensor) -> Tensor:
-        """Float [B, C, H, W] in 0 to 1, channels last, on the labels' device."""
-        return _floats(self._cut(rows))
+    def show(self, rows: Tensor, samples: Tensor | None = None) -> Tensor:
+        """Float [B, C, H, W] in 0 to 1, channels last, on the labels' device; ``samples`` where they are known."""
+        return _floats(self._cut(rows, self.samples(rows) if samples is None else samples))
 
     def strong(self, rows: Tensor, *, seed: int, epoch: int) -> Tensor:
         """Of the samples of ``rows`` another view, drawn by itself and changed strongly; in the form of ``show``."""
         samples, own = rows // self.each, derive(seed, "strong")
         drawn = draw_views(samples, self.size, name=self.augmentation, seed=own, epoch=epoch)
-        return _floats(strengthened(self._cut(samples * self.each + drawn), samples, seed=own, epoch=epoch))
+        rows = samples * self.each + drawn
+        return _floats(strengthened(self._cut(rows, self.samples(rows)), samples, seed=own, epoch=epoch))
 
-    def _cut(self, rows: Tensor) -> Tensor:
+    def _cut(self, rows: Tensor, samples: Tensor) -> Tensor:
         """uint8 [B, C, H, W]."""
-        images = self.split.batch(self.samples(rows))
+        images = self.split.batch(samples)
+        if self.each == 1:
+            return images
         return augment(images, (rows % self.each).to(images.device, non_blocking=True), name=self.augmentation)
 
 
