@@ -48,6 +48,6 @@ def test_files_keep_to_their_budget() -> None:
 
 def test_the_surface_of_the_package_is_exact() -> None:
     public = {name for name in vars(stillhouse) if not name.startswith("_")}
-    modules = {"assets", "fleet", "client", "spec", "resources", "cli", "annotations", "student"}
+    modules = {"assets", "fleet", "projects", "client", "spec", "resources", "cli", "annotations", "student"}
     assert public - modules == set(stillhouse.__all__)
     assert sorted(stillhouse.__all__) == stillhouse.__all__
