@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -35,29 +36,35 @@ _UPLOADING = {
     507: "No room, or no right to write",
 }
 _OPEN = ("/healthz", "/readyz")
+_describing = threading.Lock()
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, made once."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        schemas = document["components"]["schemas"]
-        for unused in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(unused, None)
-        for model in (FieldError, Problem):
-            schemas[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas[model.__name__].pop("$defs", None)
-        for name, example in EXAMPLES.items():
-            schemas[name]["examples"] = [example]
-        for path, methods in document["paths"].items():
-            for operation in methods.values():
-                for parameter in operation.get("parameters", ()):
-                    parameter["schema"] = _without_null(parameter["schema"])
-                _add_errors(operation, _ERRORS if path not in _OPEN else {500: _ERRORS[500]})
-                if path.startswith("/v1/uploads"):
-                    _add_errors(operation, _UPLOADING)
-        app.openapi_schema = document
+    """The OpenAPI document, made once, by one thread: FastAPI silences warnings of the whole process meanwhile."""
+    with _describing:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
     return app.openapi_schema
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    schemas = document["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    for model in (FieldError, Problem):
+        schemas[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas[model.__name__].pop("$defs", None)
+    for name, example in EXAMPLES.items():
+        schemas[name]["examples"] = [example]
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _without_null(parameter["schema"])
+            _add_errors(operation, _ERRORS if path not in _OPEN else {500: _ERRORS[500]})
+            if path.startswith("/v1/uploads"):
+                _add_errors(operation, _UPLOADING)
+    return document
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

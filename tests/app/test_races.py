@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
+import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
+from app import openapi
 from app.config import Settings
 from app.db import Database, now
 from app.lifecycle.claim import claim
@@ -108,6 +111,25 @@ def test_the_last_room_of_a_quota_is_given_once(settings: Settings, database: Da
     with TestClient(create_app(small, doorbell=RecordingDoorbell()), headers=bearer(make_key(database))) as client:
         answers = together([lambda: client.post("/v1/uploads", headers=headers)] * AT_ONCE)
     assert Counter(answer.status_code for answer in answers) == {201: 1, 413: AT_ONCE - 1}
+
+
+def test_first_requests_at_one_moment_have_the_description_made_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making = openapi.get_openapi
+    made: list[int] = []
+
+    def slowly(**given: Any) -> dict[str, Any]:
+        made.append(1)
+        time.sleep(0.2)  # longer than the others take to come
+        return making(**given)
+
+    monkeypatch.setattr(openapi, "get_openapi", slowly)
+    app = create_app(settings, doorbell=RecordingDoorbell())
+    documents = together([app.openapi] * AT_ONCE)
+    app.state.services.database.dispose()
+    assert made == [1]
+    assert all(document is documents[0] for document in documents)
 
 
 def test_a_project_is_made_once(database: Database) -> None:
