@@ -69,4 +69,11 @@ CMD ["stillhouse", "worker"]
 
 
 FROM worker-without-torch AS worker
+USER root
+# for training.compile; Python's headers are in the base image
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/*
+USER 10001:10001
 COPY --from=worker-packages /opt/venv /opt/venv
