@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="a folder of images in folders of their classes; else made ones")
     parser.add_argument("--images", type=int, default=600, help="made JPEGs, of sides from 256 to 500")
     parser.add_argument("--turns", type=int, default=3, help="the median of their ratios is printed")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--teacher", default="torchvision/resnet18")
     parser.add_argument("--student", default="torchvision/mobilenet_v3_small")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
