@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +50,8 @@ class Database:
             if parsed.drivername == "postgresql":
                 parsed = parsed.set(drivername="postgresql+psycopg")
             self.engine = create_engine(parsed, pool_pre_ping=True, pool_recycle=1800, connect_args=_POSTGRESQL)
+            event.listen(self.engine, "do_executemany", _one_by_one)
+            self.engine.dialect.supports_sane_multi_rowcount = False  # the cursor counts the last row's alone
         self._write = sessionmaker(self.engine, expire_on_commit=False)
         self._read = sessionmaker(self.engine.execution_options(reading=True), expire_on_commit=False)
 
@@ -121,6 +123,17 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 
 def _lower(text: str | None) -> str | None:
     return None if text is None else text.lower()
+
+
+def _one_by_one(cursor: Any, statement: str, rows: Sequence[Any], _context: object) -> bool:
+    """Send many rows one by one instead of through psycopg's pipeline.
+
+    After a pipeline PostgreSQL no longer counts the time that a transaction is idle (seen with 15, psycopg 3.3), so a
+    process that froze there kept its locks.
+    """
+    for row in rows:
+        cursor.execute(statement, row)
+    return True
 
 
 def _begin_sqlite(connection: Connection) -> None:
