@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +81,13 @@ def keep(wanted: Fetched, scratch: Path) -> None:
     made = scratch / "fetch" / wanted.made
     take_back(made)
     wanted.kept.parent.mkdir(parents=True, exist_ok=True)
+    draft = wanted.kept.with_name(f".{uuid.uuid4().hex}.part")
+    if made.stat().st_dev != draft.parent.stat().st_dev:  # a rename does not cross file systems
+        made = shutil.copytree(made, draft)
     try:
         made.rename(wanted.kept)
     except OSError:  # another slot was faster: its copy is as good
+        shutil.rmtree(draft, ignore_errors=True)
         if not wanted.is_kept:
             raise
     shutil.rmtree(scratch / "fetch", ignore_errors=True)

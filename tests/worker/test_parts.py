@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,6 +163,21 @@ def test_a_fetched_data_set_is_kept_for_the_next_job(settings: Settings, tmp_pat
     staging.stage_builtin(wanted, tmp_path / "second")
     staged = {path.name for path in (tmp_path / "second" / "dataset").iterdir()}
     assert staged == {"data.safetensors", "dataset.json"}
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="there is no second file system to write to")
+def test_a_scratch_folder_may_lie_on_another_file_system(settings: Settings, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:  # held in memory
+        folder = Path(elsewhere, "fetch", "dataset")
+        folder.mkdir(parents=True)
+        for name in ("data.safetensors", "dataset.json"):
+            (folder / name).write_text(name)
+        assert folder.stat().st_dev != tmp_path.stat().st_dev
+        wanted = staging.builtin(settings, "digits")
+        staging.keep(wanted, Path(elsewhere))
+        assert not folder.exists()
+    assert wanted.is_kept
+    assert [path.name for path in wanted.kept.parent.iterdir()] == ["digits"]
 
 
 def test_messages_appear_whole_and_are_taken_once(settings: Settings) -> None:
