@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.harness import TREE, Service
+from worker.sandbox import ALLOCATOR
 
 SPEC: dict[str, Any] = {
     "name": "overhead",
@@ -137,7 +138,7 @@ def _start_the_library(dataset: Path, stored: dict[str, Any], spec: dict[str, An
     stored = {**stored, "training": {**stored["training"], "epochs": epochs}}
     stored["teacher"] = {**stored["teacher"], "train": {**stored["teacher"]["train"], "epochs": epochs}}
     command = [sys.executable, "-m", "benchmarks.library_run", str(dataset), json.dumps(stored)]
-    return subprocess.Popen(command, cwd=TREE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=TREE, env={**os.environ, **ALLOCATOR}, stdout=subprocess.PIPE, text=True)
 
 
 if __name__ == "__main__":

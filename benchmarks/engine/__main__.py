@@ -1,7 +1,8 @@
 """``python -m benchmarks.engine``: images per second of the engine's loop over those of the research scripts' loop.
 
-Everything is measured in one process in turns (one epoch of the baseline, one of each mode, and again), and the
-median of the ratios within the turns is what counts: the speed of a shared machine drifts, a ratio does so less.
+Everything is measured in one run in turns (one epoch of the baseline, one of each mode, and again), and the median of
+the ratios within the turns is what counts: the speed of a shared machine drifts, a ratio does so less. The baseline
+has a process of its own with torch's and the machine's settings as they are; the engine has those of a job's child.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 
 import torch
 
 from benchmarks.engine import baseline, data, least, ours
-from benchmarks.engine.report import hardware, in_turns, row
+from benchmarks.engine.report import apart, as_a_child_is, hardware, in_turns, row
 from worker.engine.canaries import check_rows
 from worker.engine.data import ImageSet
 from worker.engine.methods import METHODS
@@ -44,6 +46,7 @@ def main() -> int:
     parser.add_argument("--modes", nargs="+", choices=MODES, default=[mode for mode in MODES if mode != "compiled"])
     parser.add_argument("--cifar100", type=Path, metavar="DIR", help="torchvision's files; else made images")
     options = parser.parse_args()
+    as_a_child_is()
     torch.use_deterministic_algorithms(mode=True, warn_only=True)  # as a job's child does
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch's stubs lack it
     print(hardware())
@@ -61,7 +64,8 @@ def _against_scripts(options: argparse.Namespace, modes: list[str], folder: Path
     kind = "CIFAR-100" if options.cifar100 else "made images"
     print(f"{options.teacher} -> {options.student}, batch {options.batch}, {len(images)} {kind}, {options.pairs} turns")
     teacher = ours.informed(_network(options.teacher, seed=1), images)
-    scripts = baseline.epochs(
+    scripts = apart(
+        baseline.epochs,
         _network(options.teacher, seed=1, like=teacher, memory_format=torch.contiguous_format).body,
         _network(options.student, seed=2, memory_format=torch.contiguous_format).body,
         baseline.loader(images, batch=options.batch),
@@ -83,7 +87,8 @@ def _against_scripts(options: argparse.Namespace, modes: list[str], folder: Path
         if source is not None and source.table is not None:
             _fill(run, source, source.table, epochs=options.pairs + 1)
         loops[mode] = ours.epochs(run)
-    rates = in_turns(loops, options.pairs)
+    with closing(scripts):
+        rates = in_turns(loops, options.pairs)
     for mode in modes:
         ratios = [one / other for one, other in zip(rates[mode], rates["scripts"], strict=True)]
         row(mode, rates[mode], ratios, "images/s")

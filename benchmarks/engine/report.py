@@ -5,14 +5,48 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
 from worker.engine.precision import native_bf16
+from worker.sandbox import ALLOCATOR
+
+
+def as_a_child_is() -> None:
+    """Begin this program anew with the memory settings that a job's child is started with."""
+    if not os.environ.keys() >= ALLOCATOR.keys():
+        arguments = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, arguments, {**os.environ, **ALLOCATOR})  # noqa: S606  # a shell has no part in it
+
+
+def apart(loop: Callable[..., Iterator[float]], *given: Any) -> Generator[float, None, None]:
+    """What ``loop(*given)`` yields, from a process of its own that has the machine's memory settings."""
+    ours, theirs = get_context("spawn").Pipe()
+    process = get_context("spawn").Process(target=_serve, args=(theirs, loop, given))
+    kept = {name: os.environ.pop(name) for name in ALLOCATOR if name in os.environ}
+    process.start()
+    os.environ |= kept
+    try:
+        while True:
+            ours.send(None)
+            yield ours.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve(line: Connection, loop: Callable[..., Iterator[float]], given: tuple[Any, ...]) -> None:
+    rates = loop(*given)
+    while True:  # an epoch begins when it is asked for, so that nothing runs beside the others'
+        line.recv()
+        line.send(next(rates))
 
 
 def in_turns(loops: dict[str, Iterator[float]], turns: int) -> dict[str, list[float]]:
