@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TREE = Path(__file__).resolve().parent.parent.parent
 
 
@@ -46,6 +48,7 @@ def test_it_measures_the_way_of_photographs_against_torchvisions() -> None:
     assert re.match(r"with the decoding, by epochs of a training: [\d.]+ of 1, .* of 100$", lines[3])
 
 
+@pytest.mark.slow
 def test_it_trains_fast_and_plainly_and_compares_them() -> None:
     lines = said("benchmarks.engine.agreement", "--epochs", "1", "--teacher-epochs", "2", "--seeds", "2")
     seeds = [re.match(r"seed (\d): fast \(\w+\) ([\d.]+)% in .* plain \(fp32\) ([\d.]+)% in", line) for line in lines]

@@ -75,6 +75,7 @@ def waits_for_room(running: Service, job_id: str) -> str:
     return str(running.job(job_id)["status_detail"])
 
 
+@pytest.mark.slow
 def test_where_the_store_is_full_the_job_goes_on_once_there_is_room(tmp_path: Path) -> None:
     """Checkpoints are given up with a warning; what cannot be published waits."""
     with disk(tmp_path / "small", megabytes=1) as small:

@@ -13,10 +13,8 @@ from tests.harness import Service, Target, service
 from tests.servers.backends import BACKENDS
 
 SEED = 20261124
-
-
-SELDOM = "fleet"
-"""The same kills on PostgreSQL and Redis are for ``make test-slow``; ``test_fleet.py`` runs on these each time."""
+OFTEN = {("embedded", "child"), ("embedded", "all")}
+"""The other kills, and those on PostgreSQL and Redis, are for ``make test-slow``; ``test_fleet.py`` runs on these."""
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -33,7 +31,7 @@ def expected(running: Service) -> Reference:
 @pytest.mark.parametrize(
     ("running", "target"),
     [
-        pytest.param(backend, target, marks=pytest.mark.slow if backend == SELDOM else ())
+        pytest.param(backend, target, marks=() if (backend, target) in OFTEN else pytest.mark.slow)
         for backend in BACKENDS
         for target in TARGETS
     ],
