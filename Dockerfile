@@ -69,7 +69,7 @@ CMD ["stillhouse", "worker"]
 
 
 FROM worker-without-torch AS worker
-USER root
+USER 0:0
 # for training.compile; Python's headers are in the base image
 # hadolint ignore=DL3008
 RUN apt-get update \
