@@ -6,8 +6,8 @@ import json
 import logging
 import threading
 import uuid
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, Full, Queue
 from time import monotonic_ns, time
@@ -151,11 +151,17 @@ class Doorbell:
     def complaint(self) -> str | None:
         """Why the broker takes no message; None when it does."""
         try:
-            with self._celery.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=_LOOK_SECONDS)
+            with self._connected():
+                return None
         except Exception as error:  # noqa: BLE001  # whatever a broker does, it is down
             return f"{type(error).__name__}: {error}; check STILLHOUSE_BROKER_URL"
-        return None
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        """A connection of its own, soon or not at all."""
+        with self._celery.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=_LOOK_SECONDS)
+            yield connection
 
     def purge(self, queues: Iterable[str]) -> int:
         """Drop the messages of queues that nobody serves; how many. A failure is logged, never raised.
@@ -165,10 +171,8 @@ class Doorbell:
         gone = 0
         try:
             for queue in queues:  # a connection each: RabbitMQ closes the channel over a queue that it does not know
-                with self._celery.connection_for_write() as connection:
-                    connection.ensure_connection(max_retries=1, interval_start=0.2, timeout=_LOOK_SECONDS)
-                    with suppress(NotFound):
-                        gone += connection.default_channel.queue_purge(queue) or 0
+                with self._connected() as connection, suppress(NotFound):
+                    gone += connection.default_channel.queue_purge(queue) or 0
         except Exception as error:  # noqa: BLE001  # whatever a broker does, its messages are doorbells
             logger.warning("could not purge the messages of queues that nobody serves: %s", error)
         return gone
