@@ -31,7 +31,8 @@ from worker.engine.teacher import LiveTeacher, with_table
 
 CONTROLS = ("fp32-control", "bf16-control")
 """The student's steps without a teacher, as the control takes them."""
-MODES = ("fp32", "bf16", "fp32-table", "bf16-table", *CONTROLS, "compiled", "small")
+MODES = ("fp32", "bf16", "fp32-table", "bf16-table", *CONTROLS, "compiled", "compiled-table", "small")
+USUAL = [mode for mode in MODES if not mode.startswith("compiled")]
 _SHAPE = Preprocessing((3, 32, 32), data.MEAN, data.STD)
 
 
@@ -43,7 +44,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--teacher", default="resnet56")
     parser.add_argument("--student", default="resnet20")
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=[mode for mode in MODES if mode != "compiled"])
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=USUAL)
     parser.add_argument("--cifar100", type=Path, metavar="DIR", help="torchvision's files; else made images")
     options = parser.parse_args()
     as_a_child_is()
@@ -81,7 +82,7 @@ def _against_scripts(options: argparse.Namespace, modes: list[str], folder: Path
             images,
             method=METHODS["kd" if source is not None else "none"](),
             recipe=ours.build_recipe(
-                precision=precision, augmentation="crop-flip", batch=options.batch, compiled=mode == "compiled"
+                precision=precision, augmentation="crop-flip", batch=options.batch, compiled=mode.startswith("compiled")
             ),
         )
         if source is not None and source.table is not None:

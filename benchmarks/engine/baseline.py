@@ -45,9 +45,9 @@ class Pictures(TorchDataset[tuple[Tensor, int]]):
 
 
 def loader(images: ImageSet, *, batch: int, mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD) -> Batches:
-    """The pictures through two workers."""
+    """The pictures through two workers, forked: those that are spawned import torch in each epoch anew."""
     pictures: TorchDataset[Any] = Pictures(images, mean, std)  # collated, its items are batches
-    return DataLoader(pictures, batch_size=batch, shuffle=True, num_workers=2)
+    return DataLoader(pictures, batch_size=batch, shuffle=True, num_workers=2, multiprocessing_context="fork")
 
 
 def epochs(

@@ -20,10 +20,10 @@ from worker.sandbox import ALLOCATOR
 
 
 def as_a_child_is() -> None:
-    """Begin this program anew with the memory settings that a job's child is started with."""
+    """Begin this program anew with the memory settings that a job's child is started with, but for those given."""
     if not os.environ.keys() >= ALLOCATOR.keys():
         arguments = [sys.executable, *sys.orig_argv[1:]]
-        os.execve(sys.executable, arguments, {**os.environ, **ALLOCATOR})  # noqa: S606  # a shell has no part in it
+        os.execve(sys.executable, arguments, {**ALLOCATOR, **os.environ})  # noqa: S606  # a shell has no part in it
 
 
 def apart(loop: Callable[..., Iterator[float]], *given: Any) -> Generator[float, None, None]:
