@@ -54,7 +54,7 @@ def main() -> None:
         settled=settled,
         protections=Protections(),
         on_stage=lambda _stage: None,
-        on_evaluated=lambda: None,
+        alive=lambda: None,
     )
     print(time.monotonic() - began)
 

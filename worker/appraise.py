@@ -59,7 +59,7 @@ def _accuracy(
     raw = store.load(stored)
     dataset = split_dataset(raw, validation=0, seed=0)
     if raw.test is None:
-        notes.append(f"{asked['dataset']} has no test split: accuracy is that on the tenth a job of seed 0 draws")
+        notes.append(f"{asked['dataset']} has no test split: jobs are tested on a tenth of train, and so was this")
     network = _opened(bundle, dataset, notes, warnings)
     _look(network, dataset.train, warnings)
     measured = _measure(network, dataset.test, seconds=asked["seconds"], alive=alive)

@@ -110,12 +110,12 @@ def ready_teachers(spec: JobSpec, dataset: Dataset) -> dict[str, Network]:
     }
 
 
-def recorded_teachers(spec: JobSpec, dataset: Dataset) -> dict[str, RecordedTeacher]:
+def recorded_teachers(spec: JobSpec, dataset: Dataset, device: torch.device) -> dict[str, RecordedTeacher]:
     """By name, the teachers that are files of logits. Raises WeightsRefused."""
     found = {}
     for name, teacher in teachers_of(spec).items():
         if architecture_of(teacher) == recorded.LOGITS:
-            found[name], said = recorded.load(WEIGHTS, name, dataset)
+            found[name], said = recorded.load(WEIGHTS, name, dataset, device=device)
             print(f"the {name} is a file of logits: {said}")  # into the job's log
     return found
 

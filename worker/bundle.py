@@ -46,7 +46,7 @@ def write_bundle(  # noqa: PLR0913  # each by its keyword, from the one place th
     settled: Mapping[str, Any],
     protections: Protections,
     on_stage: Callable[[str], None],
-    on_evaluated: Callable[[], None],
+    alive: Callable[[], None],
 ) -> dict[str, Any]:
     """Evaluate on the test split in fp32, compare, and write every file but the manifest. Returns the result.
 
@@ -56,17 +56,16 @@ def write_bundle(  # noqa: PLR0913  # each by its keyword, from the one place th
     on_stage("evaluating")
     tested: dict[str, Evaluation] = {}
     for name, network in networks.items():
-        tested[name] = evaluate(network, dataset.test.to(network.mean.device))
-        on_evaluated()
+        tested[name] = evaluate(network, dataset.test.to(network.mean.device), alive=alive)
     teacher = build_teacher(spec, networks, files or {})
     test = dataset.test.to(runs["student-0"].device)
     if isinstance(teacher, Ensemble):
-        tested["teacher"] = evaluate(teacher, test)
+        tested["teacher"] = evaluate(teacher, test, alive=alive)
     if isinstance(teacher, RecordedTeacher) and teacher.test is not None:
         tested["teacher"] = judge([teacher.test.to(test.labels.device)], test.labels)
     if isinstance(teacher, Mixture) and teacher.tells_of_test:
         at_once = images_at_once(teacher.network) if teacher.network is not None else len(test)
-        tested["teacher"] = judge(teacher.on_test(test, at_once=at_once), test.labels)
+        tested["teacher"] = judge(teacher.on_test(test, at_once=at_once), test.labels, alive=alive)
     on_stage("exporting")
     student = networks["student-0"]
     weights = folder / "student.safetensors"

@@ -13,6 +13,7 @@ import math
 import os
 import sys
 import threading
+import time
 from typing import Any
 
 from app.lifeline import die_with_parent
@@ -26,6 +27,8 @@ JOBS = {
 }
 EXIT_STOPPED = 75
 """EX_TEMPFAIL: the child has stopped at a checkpoint because it was asked to."""
+_SIGN_SECONDS = 1.0
+"""Between two signs of life: a small network is judged on a thousand batches a second."""
 
 
 class Emitter:
@@ -34,6 +37,7 @@ class Emitter:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._lock = threading.Lock()
+        self._alive_at = 0.0
 
     def emit(self, event: str, **data: Any) -> None:
         """Send one event. Values that JSON cannot hold (NaN, infinity) become null."""
@@ -41,6 +45,12 @@ class Emitter:
         with self._lock:
             while line:
                 line = line[os.write(self.descriptor, line) :]
+
+    def alive(self) -> None:
+        """Say that there is progress, where an event would take long to come; at most once in a while."""
+        if (moment := time.monotonic()) - self._alive_at >= _SIGN_SECONDS:
+            self._alive_at = moment
+            self.emit("alive")
 
 
 def _finite(value: Any) -> Any:

@@ -57,7 +57,7 @@ class Job:
         self.protections = protections
         self.checkpoint_seconds = float(plan["checkpoint_seconds"])
         self.stop = threading.Event()
-        stored = store.load(Path("dataset")).resized(self.spec.dataset.input_size)
+        stored = store.load(Path("dataset")).resized(self.spec.dataset.input_size, alive=self.emitter.alive)
         self.dataset = split_dataset(stored, validation=self.spec.dataset.validation, seed=self.spec.training.seed)
         self.tracker = Tracker(self.spec, self.dataset)
         self.settled = member.settled or settle(
@@ -80,7 +80,7 @@ class Job:
         failpoint.reach("child.start")
         with Ranks(self.member, self.settled, self.device, self.emitter) as ranks:
             self.team = ranks.team
-            self.files = recorded_teachers(self.spec, self.dataset)
+            self.files = recorded_teachers(self.spec, self.dataset, self.device)
             trained, networks = self._train_all()
             self.team.leave()
         if self.member.rank > 0:
@@ -95,7 +95,7 @@ class Job:
             settled=self.settled,
             protections=self.protections,
             on_stage=lambda stage: self.emitter.emit("stage", stage=stage),
-            on_evaluated=lambda: self.emitter.emit("alive"),
+            alive=self.emitter.alive,
         )
         self.emitter.emit("result", result=result)
         failpoint.reach("child.result")
@@ -136,6 +136,7 @@ class Job:
             team=self.team,
             table_limit=self.table_limit,
         )
+        run.alive = self.emitter.alive
         for warning in run.warnings:
             self.emitter.emit("warning", message=f"{phase.name}: {warning}")
         return run

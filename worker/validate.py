@@ -54,7 +54,7 @@ def run(_arguments: Sequence[str], emitter: Emitter, protections: Protections) -
     report: dict[str, Any] = {}
     facts: dict[str, Any] | None = None
     try:
-        facts = VALIDATIONS[plan["table"]](plan, report, lambda: emitter.emit("alive"))
+        facts = VALIDATIONS[plan["table"]](plan, report, emitter.alive)
     except EngineError as error:
         report["problems"] = [f"{error} {error.remedy}".strip()]
     except MemoryError:

@@ -20,7 +20,7 @@ from worker.engine.exports import EXPORTS
 from worker.engine.network import Preprocessing, build_network
 from worker.engine.optim import Constant, Cosine, MultiStep
 from worker.engine.precision import resolve
-from worker.engine.random import derive, permutation, uniform_integers
+from worker.engine.random import derive, permutation, shuffled, uniform_integers
 from worker.engine.verdict import verdict
 from worker.engine.views import Views
 
@@ -66,7 +66,31 @@ def test_splits_are_stratified_disjoint_and_of_the_seed(raw: RawDataset) -> None
     assert torch.bincount(one.validation.labels, minlength=10).min() >= 6
     again, other = (split_dataset(whole, validation=0.2, seed=seed) for seed in (1, 2))
     assert torch.equal(again.train.images, one.train.images)
-    assert not torch.equal(other.test.images, one.test.images)
+    assert other.validation is not None
+    assert not torch.equal(other.validation.images, one.validation.images)
+
+
+def test_what_jobs_are_tested_on_is_the_same_for_every_seed(raw: RawDataset) -> None:
+    """A job may start from another's student, or learn from it."""
+    one, other = (split_dataset(raw, validation=0.2, seed=seed) for seed in (1, 2))
+    assert torch.equal(one.test.images, other.test.images)
+
+
+def test_some_ids_are_shuffled_as_all_of_them_are() -> None:
+    some = torch.tensor([3, 700, 41, 9])
+    order = permutation(1000, seed=5, epoch=2, device=CPU)
+    assert torch.equal(shuffled(some, seed=5, epoch=2), order[torch.isin(order, some)])
+
+
+def test_what_takes_long_gives_signs_of_life(raw: RawDataset) -> None:
+    network = build_network(
+        architecture="lenet5", classes=10, preprocessing=Preprocessing((1, 28, 28), (0.5,), (0.5,)), seed=0
+    )
+    large, signs = raw.train.take(torch.arange(1200) % len(raw.train)).resized(28), list[str]()
+    evaluate(network, large, alive=lambda: signs.append("evaluated"))
+    raw.resized(16, alive=lambda: signs.append("resized"))
+    assert signs.count("evaluated") == 3
+    assert "resized" in signs
 
 
 def test_without_a_fraction_there_is_no_validation_split(raw: RawDataset) -> None:

@@ -22,7 +22,7 @@ from tests.servers.proxy import Proxy
 from tests.servers.redis import Redis
 
 _LEASE_SECONDS = float(QUICK["STILLHOUSE_LEASE_SECONDS"])
-_OUTAGE_SECONDS = 10.0
+_OUTAGE_SECONDS = 4.0
 
 
 @dataclass

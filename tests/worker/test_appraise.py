@@ -92,7 +92,7 @@ def test_the_accuracy_is_that_of_an_evaluation_on_the_test_split(
     for name in ("top1", "top5", "loss"):
         assert found[name] == pytest.approx(getattr(expected, name), abs=1e-6), name
     assert found["top1"] > 0.8
-    assert report["notes"] == ["digits has no test split: accuracy is that on the tenth a job of seed 0 draws"]
+    assert report["notes"] == ["digits has no test split: jobs are tested on a tenth of train, and so was this"]
     assert report["warnings"] == []
 
 

@@ -85,7 +85,7 @@ def bundled(folder: Path, spec: JobSpec, digits: Dataset, runs: dict[str, Run]) 
         settled={},
         protections=Protections([], []),
         on_stage=lambda _stage: None,
-        on_evaluated=lambda: None,
+        alive=lambda: None,
     )
 
 
@@ -124,7 +124,7 @@ def test_a_file_of_logits_that_says_nothing_of_the_test_split_has_no_figures_the
         settled={},
         protections=Protections([], []),
         on_stage=lambda _stage: None,
-        on_evaluated=lambda: None,
+        alive=lambda: None,
     )
     known = {name: value for name, value in result["teacher"].items() if value is not None}
     assert known == {"bytes": rows.nbytes}
@@ -242,7 +242,7 @@ def test_a_file_of_logits_is_one_of_several_teachers(digits: Dataset, tmp_path: 
         settled={},
         protections=Protections([], []),
         on_stage=lambda _stage: None,
-        on_evaluated=lambda: None,
+        alive=lambda: None,
     )
     shown = Result.model_validate(result).teacher
     assert shown is not None

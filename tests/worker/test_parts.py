@@ -28,6 +28,7 @@ from tests.harness import TREE, alive, eventually
 from tests.servers.backends import BACKENDS, backend
 from tests.worker.fetching import fetched
 from worker import scratch, staging
+from worker.child import Emitter
 from worker.heartbeat import Heartbeat
 from worker.reporter import Reporter, resumable
 from worker.sandbox import spawn
@@ -89,6 +90,14 @@ def protections() -> list[str]:
     )
     held_ones: list[str] = json.loads(found.stdout)["held"]
     return held_ones
+
+
+def test_signs_of_life_do_not_flood_the_supervisor() -> None:
+    reading, writing = os.pipe()
+    emitter = Emitter(writing)
+    for _ in range(1000):
+        emitter.alive()
+    assert os.read(reading, 2**16).count(b"alive") == 1
 
 
 def test_a_child_gets_none_of_its_parents_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

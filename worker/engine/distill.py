@@ -98,7 +98,7 @@ def _finish_epoch(run: Run) -> EpochFinished:
     metrics = run.epoch_means()
     metrics["learning_rate"] = run.optimizer.param_groups[0]["lr"]
     if run.validation is not None:
-        held_out = evaluate(run.student, run.validation)
+        held_out = evaluate(run.student, run.validation, alive=run.alive)
         metrics |= {"validation/loss": held_out.loss, "validation/top1": held_out.top1}
         if held_out.top1 > run.best_top1:
             run.best_epoch, run.best_top1 = done, held_out.top1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import prod
 
@@ -41,8 +41,11 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(network: Network | Ensemble, images: ImageSet) -> Evaluation:
-    """In fp32 and evaluation mode, whatever the training does; the network's mode is put back."""
+def evaluate(network: Network | Ensemble, images: ImageSet, *, alive: Callable[[], None] | None = None) -> Evaluation:
+    """In fp32 and evaluation mode, whatever the training does; the network's mode is put back.
+
+    ``alive`` is called after each batch.
+    """
     was_training = network.training
     network.eval()
     values = _HOST_VALUES if images.labels.device.type == "cpu" else _VALUES
@@ -50,13 +53,13 @@ def evaluate(network: Network | Ensemble, images: ImageSet) -> Evaluation:
         network(batch.float().div_(255).contiguous(memory_format=torch.channels_last)).logits.float()
         for batch in images.in_order(images_at_once(network, values=values))
     )
-    found = judge(answers, images.labels)
+    found = judge(answers, images.labels, alive=alive)
     network.train(was_training)
     return found
 
 
-def judge(answers: Iterable[Tensor], labels: Tensor) -> Evaluation:
-    """Logits [B, classes] in batches, on all of ``labels``.
+def judge(answers: Iterable[Tensor], labels: Tensor, *, alive: Callable[[], None] | None = None) -> Evaluation:
+    """Logits [B, classes] in batches, on all of ``labels``; ``alive`` is called after each.
 
     What is kept has its place from the start: small results between the batches' large tensors would split the heap,
     and the memory of an evaluation would grow with its images.
@@ -71,6 +74,8 @@ def judge(answers: Iterable[Tensor], labels: Tensor) -> Evaluation:
         among_five[part] = (best == labels[part, None]).any(dim=1)
         losses[part] = F.cross_entropy(logits, labels[part], reduction="none")
         at += len(logits)
+        if alive is not None:
+            alive()
     return Evaluation(
         top1=float((named == labels).double().mean()),
         top5=float(among_five.double().mean()),

@@ -32,7 +32,12 @@ def seed_everything(seed: int, device: torch.device) -> None:
 
 def permutation(n: int, *, seed: int, epoch: int, device: torch.device) -> Tensor:
     """The order of an epoch: int64 [n]."""
-    return torch.argsort(scrambled(torch.arange(n, device=device), derive(seed, "order", epoch)), stable=True)
+    return shuffled(torch.arange(n, device=device), seed=seed, epoch=epoch)
+
+
+def shuffled(ids: Tensor, *, seed: int, epoch: int) -> Tensor:
+    """Some ids (int64) in the order that ``permutation`` has them in, whatever else it holds."""
+    return ids[torch.argsort(scrambled(ids, derive(seed, "order", epoch)), stable=True)]
 
 
 def uniform_integers(samples: Tensor, high: int | Tensor, *, seed: int, epoch: int, stream: str) -> Tensor:

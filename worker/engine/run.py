@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,6 +65,8 @@ class Run:
     ) -> None:
         self.student = student
         self.method = method
+        self.alive: Callable[[], None] | None = None
+        """Called now and then while an event takes long to come."""
         self.teacher = teacher
         self.train = train
         self.views = Views(train, recipe.augmentation)

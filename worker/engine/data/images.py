@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -66,8 +66,8 @@ class ImageSet:
         announce(self.images, indices)
         return self.images[indices]
 
-    def resized(self, side: int) -> ImageSet:
-        """Short side to ``side`` (bilinear, antialiased), then the centre cut out."""
+    def resized(self, side: int, *, alive: Callable[[], None] | None = None) -> ImageSet:
+        """Short side to ``side`` (bilinear, antialiased), then the centre cut out; ``alive`` is called now and then."""
         count, channels, height, width = self.images.shape
         if (height, width) == (side, side) or not count:
             return self
@@ -82,6 +82,8 @@ class ImageSet:
                 whole = F.interpolate(self.images[piece].float(), size=size, mode="bilinear", antialias=True)
                 cut = whole[..., top : top + side, left : left + side]
                 yield cut.round().clamp(0, 255).to(torch.uint8)
+                if alive is not None:
+                    alive()
 
         large = torch.Size(shape).numel() >= MAPPED_FROM
         return ImageSet(mapped(shape, pieces()) if large else torch.cat(list(pieces())), self.labels)
@@ -109,13 +111,13 @@ class RawDataset:
         """sha256 over the bytes of every split's images and labels."""
         return fingerprint(self.train, self.validation, self.test)
 
-    def resized(self, side: int | None) -> RawDataset:
+    def resized(self, side: int | None, *, alive: Callable[[], None] | None = None) -> RawDataset:
         """The same with images of ``side`` by ``side``; None leaves them as they are."""
         if side is None:
             return self
-        test = self.test.resized(side) if self.test is not None else None
-        validation = self.validation.resized(side) if self.validation is not None else None
-        return replace(self, train=self.train.resized(side), test=test, validation=validation)
+        test = self.test.resized(side, alive=alive) if self.test is not None else None
+        validation = self.validation.resized(side, alive=alive) if self.validation is not None else None
+        return replace(self, train=self.train.resized(side, alive=alive), test=test, validation=validation)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Drawing validation and test from the training split, class by class, as a function of the seed."""
+"""Drawing test and validation from the training split, class by class."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from torch import Tensor
 
 from worker.engine.data.images import Dataset, Origin, RawDataset
 from worker.engine.errors import EmptySplit
-from worker.engine.random import derive, permutation
+from worker.engine.random import derive, shuffled
 
 TEST_FRACTION = 0.1
+_TEST_SEED = 0
+"""One for all jobs: a job may start from another's student, which must not have seen what it is tested on."""
 
 
 def split_dataset(raw: RawDataset, *, validation: float, seed: int) -> Dataset:
-    """The splits of a job. A missing test split is a tenth of train; ``validation`` is a fraction of what remains.
+    """The splits of a job. A missing test split is a tenth of train, the same for every ``seed``; ``validation`` is a
+    fraction of what remains, drawn by the seed.
 
     A set that brings a validation split is validated on that one, unless ``validation`` is 0.
 
@@ -29,7 +32,7 @@ def split_dataset(raw: RawDataset, *, validation: float, seed: int) -> Dataset:
     places, drawn_test = torch.arange(len(raw.train)), None
     test, held_out = raw.test, None
     if test is None:
-        places, drawn_test = _draw(raw.train.labels, TEST_FRACTION, raw.classes, split="test", seed=seed)
+        places, drawn_test = _draw(raw.train.labels, TEST_FRACTION, raw.classes, split="test", seed=_TEST_SEED)
         test = raw.train.take(drawn_test)
     if validation > 0 and raw.validation is not None:
         held_out = raw.validation
@@ -58,10 +61,5 @@ def _draw(labels: Tensor, fraction: float, classes: Sequence[str], *, split: str
         if not 0 < count < len(members):
             message = f"a {split} fraction of {fraction} takes {count} of the {len(members)} images of class {name!r}."
             raise EmptySplit(message, remedy="Choose a fraction that leaves images of every class on both sides.")
-        drawn[_shuffled(members, seed=seed, split=split)[:count]] = True
+        drawn[shuffled(members, seed=derive(seed, "split", split), epoch=0)[:count]] = True
     return (~drawn).nonzero().flatten(), drawn.nonzero().flatten()
-
-
-def _shuffled(members: Tensor, *, seed: int, split: str) -> Tensor:
-    order = permutation(int(members.max()) + 1, seed=derive(seed, "split", split), epoch=0, device=members.device)
-    return order[torch.isin(order, members)]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors.torch import load_file
 
 from worker.engine.data import Dataset
@@ -55,8 +56,10 @@ def save(
     (folder / f"{name}.json").write_text(json.dumps(described, indent=2) + "\n")
 
 
-def load(folder: Path, name: str, dataset: Dataset) -> tuple[RecordedTeacher, str]:
-    """The teacher for ``dataset``, and a sentence on how its columns were taken.
+def load(
+    folder: Path, name: str, dataset: Dataset, *, device: torch.device | None = None
+) -> tuple[RecordedTeacher, str]:
+    """The teacher for ``dataset`` on ``device`` (else where the data are), and how its columns were taken.
 
     Columns of the same classes in another order are put into theirs, rows with names into the data's. Raises
     WeightsRefused.
@@ -78,4 +81,5 @@ def load(folder: Path, name: str, dataset: Dataset) -> tuple[RecordedTeacher, st
     if "names" in tensors:
         own, left_over = matched(unpack(tensors["names"]), unpack(dataset.origin.names))
         rows, said = rows[own], f"{said}; its rows were matched with the images by name, {left_over}"
-    return RecordedTeacher(rows, dataset, test=test), f"{len(rows):,} rows, kept from {described['kind']}; {said}"
+    said = f"{len(rows):,} rows, kept from {described['kind']}; {said}"
+    return RecordedTeacher(rows, dataset, test=test, device=device), said
