@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import json
 import os
+import random
 import resource
 import signal
 import socket
@@ -33,6 +34,8 @@ ALLOCATOR = {
 """For glibc: what a step frees stays for the next one (bytes), in huge pages where the kernel gives them. By default it
 goes back to the kernel, and each step of resnet20 on 64 images faults 4,000 to 7,000 pages in again."""
 NOBODY = 65534
+_USERS = range(61184, 65520)
+"""Ids of which each child has one to itself, so that none can signal another's; systemd gives its services these."""
 _PASSED_ON = ("PATH", "LANG", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "OMP_WAIT_POLICY")
 _PASSED_ON_WITH_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _FILE_SIZE_LIMIT = 64 * 2**30
@@ -88,7 +91,7 @@ def spawn(job: str, arguments: Sequence[str] = (), *, folder: Path, network: boo
     if job == "train":
         environment |= failpoint.hand_on()
     if os.geteuid() == 0 and _bound_to_root() is None:
-        _give(folder, NOBODY)
+        _give(folder, _free_user())
     events_read, events_write = os.pipe()
     output_read, output_write = os.pipe()
     lifeline_read, lifeline_write = os.pipe()
@@ -161,15 +164,28 @@ def _leave_network() -> str | None:
 
 
 def _leave_root() -> str | None:
-    """From root to nobody, where nobody can still read the interpreter and the code. The problem, if any."""
+    """From root to the user that the working folder was given to, where all can read the interpreter and the code.
+
+    Returns the problem, if any.
+    """
     if os.geteuid() != 0:
         return "not started as root; run the worker as a user of its own"
     if (why := _bound_to_root()) is not None:
         return why
     os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
+    user = Path().stat().st_uid or NOBODY
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
     return None
+
+
+def _free_user() -> int:
+    """An id that no process of this machine has, as far as can be seen; at random, since others choose as well."""
+    taken = set()
+    for status in Path("/proc").glob("[0-9]*/status"):  # who owns the folder does not tell: a child's is root's
+        with suppress(OSError):  # it has ended
+            taken |= {int(user) for user in status.read_text().partition("\nUid:")[2].split("\n")[0].split()}
+    return random.choice([user for user in _USERS if user not in taken])  # no secret
 
 
 def _bound_to_root() -> str | None:

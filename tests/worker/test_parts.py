@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,29 @@ def protections() -> list[str]:
     )
     held_ones: list[str] = json.loads(found.stdout)["held"]
     return held_ones
+
+
+def user_of(process: int) -> int:
+    (line,) = [line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("Uid:")]
+    return int(line.split()[1])
+
+
+@pytest.mark.skipif("separate uid" not in protections(), reason="not root, or the code is closed to other users")
+def test_a_child_cannot_end_another_ones(tmp_path: Path) -> None:
+    children = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        children.append(spawn("train", folder=tmp_path / name, network=False))
+    try:
+        one, other = (
+            eventually(partial(user_of, child.process.pid), what="a child with a user of its own") for child in children
+        )
+        assert one != other
+        ended = subprocess.run(["kill", "-9", str(children[1].process.pid)], user=one, check=False, capture_output=True)
+        assert b"not permitted" in ended.stderr
+    finally:
+        for child in children:
+            child.close()
 
 
 def test_signs_of_life_do_not_flood_the_supervisor() -> None:
