@@ -90,7 +90,7 @@ def _load(name: str, file: str, path: Path) -> nn.Module:
 
     cache_folder = path.parent / "checkpoints"
     cache_folder.mkdir(exist_ok=True)
-    (cache_folder / file).symlink_to(path.resolve())
+    (cache_folder / file).symlink_to(Path("..") / path.name)
     before = torch.hub.get_dir()
     torch.hub.set_dir(str(path.parent))
     try:

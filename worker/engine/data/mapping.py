@@ -29,12 +29,14 @@ def mapped(shape: tuple[int, ...], pieces: Iterable[Tensor]) -> Tensor:
     Each piece is synced: under a cgroup's limit the kernel can drop pages that lie on the disk, and ends a process
     whose pages do not.
     """
-    with tempfile.NamedTemporaryFile() as file:
+    folder = os.environ.get("TMPDIR")  # as it is, perhaps ".": the folders above it may be closed to this process
+    with tempfile.TemporaryFile(dir=folder) as file:
         for piece in pieces:
             file.write(piece.contiguous().numpy().data)
             file.flush()
             os.fdatasync(file.fileno())
-        tensor = torch.from_file(file.name, shared=True, size=torch.Size(shape).numel(), dtype=torch.uint8)
+        name = f"/dev/fd/{file.fileno()}"
+        tensor = torch.from_file(name, shared=True, size=torch.Size(shape).numel(), dtype=torch.uint8)
     return read_at_random(tensor.view(shape))
 
 
