@@ -105,42 +105,37 @@ def _norm(gradients: list[Tensor]) -> float:
 
 
 def _check_teacher(run: Run) -> None:
-    """The teacher's accuracy on training samples must stand clear of the most frequent class's share."""
+    """The teacher must stand clear of guessing on training images drawn at random."""
     assert run.teacher is not None
-    count = min(_teacher_samples(run), len(run.train))
-    step = max(1, len(run.train) // count)
-    some = torch.arange(0, step * count, step, device=run.device)
+    some = aptitude.drawn(_teacher_samples(run), len(run.train)).to(run.device)
     labels = run.train.labels[some]
     batch = Batch(labels, some, run.epoch, run.recipe.seed)
     logits = run.teacher.outputs(run.train.batch(some).float().div_(255), batch).logits
-    accuracy = float((logits.argmax(dim=1) == labels).float().mean())
-    chance, needed = aptitude.guessing(labels)
-    if accuracy <= needed:
+    look = aptitude.judge(logits.argmax(dim=1), labels)
+    if not look.knows:
         remedy = (
             "If it was trained here, train it longer or with a lower learning rate; otherwise check its "
             "normalisation, the order of its classes and its input size."
         )
         raise TeacherMismatch(
-            f"the teacher is right on {accuracy:.1%} of {count} training images, where guessing gives {chance:.1%}.",
+            f"the teacher is {look.sentence(len(some))}.",
             remedy=_likely_disorder(run.teacher, run) if isinstance(run.teacher, RecordedTeacher) else remedy,
         )
-    _check_preprocessing(run, run.train.take(some.to(run.train.images.device)), accuracy)
-    run.canaries.append(f"the teacher was right on {accuracy:.1%} of {count} training images")
+    _check_preprocessing(run, run.train.take(some.to(run.train.images.device)), look.accuracy)
+    run.canaries.append(f"the teacher was right on {look.accuracy:.1%} of {len(some)} training images")
 
 
 def _likely_disorder(teacher: RecordedTeacher, run: Run) -> str:
     """Why a file of outputs knows nothing of these images: its columns, its rows, or neither, are in another order."""
-    count = min(_RECORDED_SAMPLES, len(run.train))
-    step = max(1, len(run.train) // count)
-    some = torch.arange(0, step * count, step, device=run.device)
+    some = aptitude.drawn(_RECORDED_SAMPLES, len(run.train)).to(run.device)
     labels = run.train.labels[some]
     batch = Batch(labels, some, run.epoch, run.recipe.seed)
     named = teacher.outputs(run.train.images[:0], batch).logits.argmax(dim=1).to(labels.device)
     classes = teacher.rows.shape[1]
     pairs = torch.bincount(named * classes + labels, minlength=classes**2).view(classes, classes)
-    if float(pairs.max(dim=1).values.sum()) / count > _AGREES:
+    if float(pairs.max(dim=1).values.sum()) / len(some) > _AGREES:
         return "Its columns are in another order than the data's classes: name its classes in the order of its columns."
-    said, true = (torch.bincount(each, minlength=classes).double() / count for each in (named, labels))
+    said, true = (torch.bincount(each, minlength=classes).double() / len(some) for each in (named, labels))
     if float((said - true).abs().sum()) / 2 < 1 - _AGREES:
         return (
             "It names each class as often as the data does, so its rows are probably in another order: give one row "
