@@ -89,16 +89,15 @@ def _opened(bundle: Path, dataset: Dataset, notes: list[str], warnings: list[str
 
 def _look(network: Network, train: ImageSet, warnings: list[str]) -> None:
     """Warn of what would end a job with this teacher as ``teacher_mismatch``."""
-    count = min(aptitude.LOOKED_AT, len(train))
-    images = train.take(torch.arange(count) * (len(train) // count))
-    accuracy = evaluate(network, images).top1
-    chance, needed = aptitude.guessing(images.labels)
-    better = aptitude.better_preprocessing(network, images, accuracy)
+    images = train.take(aptitude.drawn(aptitude.LOOKED_AT, len(train)))
+    found = evaluate(network, images)
+    look = aptitude.judge(found.predictions, images.labels)
+    better = aptitude.better_preprocessing(network, images, look.accuracy)
     if better is not None:
-        seen = f"right on {accuracy:.1%} of {len(images)} training images, but on {better.seen}"
+        seen = f"right on {look.accuracy:.1%} of {len(images)} training images, but on {better.seen}"
         warnings.append(f"{seen}. {better.remedy}")
-    elif accuracy <= needed:
-        seen = f"right on {accuracy:.1%} of {len(images)} training images, where guessing gives {chance:.1%}"
+    elif not look.knows:
+        seen = look.sentence(len(images))
         warnings.append(f"{seen}. Check mean and deviation, the order of its classes and its input size.")
 
 

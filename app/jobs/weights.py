@@ -34,6 +34,8 @@ def check_weights(session: Session, caller: Caller, spec: JobSpec, dataset: Data
                 problem = _model_problem(session, caller, named, network, dataset)
             else:
                 problem = _job_problem(session, caller, named, network)
+                if problem is None and pointer == "/student":
+                    problem = _growth_problem(session, named, spec)
             if problem is not None:
                 errors.append(FieldError(pointer=f"{pointer}/weights", code="does_not_fit", message=problem))
     if errors:
@@ -80,6 +82,15 @@ def _job_problem(session: Session, caller: Caller, named: str, network: Mapping[
         is_ = student.get("architecture") or f"a list of {len(student['layers'])} layers"
         return f"the student of {named} is {is_}; give this network the same architecture"
     return None
+
+
+def _growth_problem(session: Session, named: str, spec: JobSpec) -> str | None:
+    """``simkd`` puts a teacher's last layer in the place of the student's own, which only a plain student has."""
+    trained = session.scalars(select(Job.spec).where(Job.id == named)).one()["method"]
+    before = {method["name"] for method in (trained if isinstance(trained, list) else [trained])}
+    if "simkd" not in before & {method.name for method in spec.imitations}:
+        return None
+    return f"the student of {named} has a teacher's last layer from simkd already; choose other weights, or kd"
 
 
 def _plain(described: Any) -> Any:

@@ -142,6 +142,25 @@ def test_another_jobs_student_can_be_named_once_it_has_succeeded(
     assert client.post("/v1/jobs", json=wanted).status_code == 201
 
 
+def test_a_student_of_simkd_is_given_no_second_classifier(
+    client: TestClient, database: Database, settings: Settings
+) -> None:
+    simkd = [{"name": "simkd"}, {"name": "kd", "weight_ce": 0.0}]
+    job_id = submit(client, method=simkd, student={"architecture": "resnet8"})
+    succeeded(database, open_storage(settings.storage_url), claimed(database))
+    student = {"architecture": "resnet8", "weights": job_id}
+    response = client.post("/v1/jobs", json={**SPEC, "student": student, "method": {"name": "simkd"}})
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    assert (error["pointer"], "has a teacher's last layer from simkd already" in error["message"]) == (
+        "/student/weights",
+        True,
+    )
+    assert client.post("/v1/jobs", json={**SPEC, "student": student}).status_code == 201
+    taught_by_it = {"teacher": student, "student": {"architecture": "resnet8"}, "method": {"name": "simkd"}}
+    assert client.post("/v1/jobs", json={**SPEC, **taught_by_it}).status_code == 201
+
+
 def test_a_student_that_began_from_tagged_weights_is_of_the_plain_architecture(
     client: TestClient, database: Database, settings: Settings
 ) -> None:

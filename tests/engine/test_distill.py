@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.engine.conftest import FP32, network, run, teacher
+from tests.engine.conftest import CONV, FP32, network, run, teacher
 from worker.engine import canaries, checkpoint
 from worker.engine.data import Dataset
 from worker.engine.distill import distill
-from worker.engine.errors import CanaryFailed, NonFiniteLoss, TeacherMismatch
+from worker.engine.errors import CanaryFailed, MethodRefused, NonFiniteLoss, TeacherMismatch
 from worker.engine.events import EpochFinished, Progress, StepFinished
 from worker.engine.method import Batch, Method, Outputs
 from worker.engine.methods import METHODS
 from worker.engine.network import Network, Preprocessing
+from worker.engine.optim import Cosine
 from worker.engine.precision import Precision
 from worker.engine.run import Run
 from worker.engine.teacher import LiveTeacher
@@ -188,6 +191,40 @@ def test_a_projector_that_does_not_move_is_refused(digits: Dataset) -> None:
     with pytest.raises(CanaryFailed, match="did not move"):
         canaries.after_first_epoch(training)
     finish(run(digits, method=WithProjector()))
+
+
+class Unused(WithProjector):
+    def forward(self, student: Outputs, _teacher: Outputs | None, batch: Batch) -> dict[str, Tensor]:
+        return METHODS["none"]()(student, None, batch)
+
+
+def test_what_moves_is_looked_at_once_a_warm_up_has_begun(digits: Dataset) -> None:
+    """In epochs of one step the first of a warm-up has the rate zero."""
+
+    def warmed(method: Method, *, epochs: int) -> Run:
+        training = run(digits, method=method, train=digits.train.take(torch.arange(30)), epochs=epochs)
+        training.recipe = replace(training.recipe, schedule=Cosine(1, 0.0))
+        assert training.steps == 1
+        return training
+
+    done = finish(warmed(WithProjector(), epochs=3))
+    assert done.canaries[-1] == "every term was finite after epoch 2"
+    finish(warmed(WithProjector(), epochs=1))
+    with pytest.raises(CanaryFailed, match=r"projector\.weight did not move by the end of epoch 2"):
+        finish(warmed(Unused(), epochs=3))
+    assert finish(run(digits, method=WithProjector())).canaries[-1] == "every term was finite after epoch 1"
+
+
+@pytest.mark.parametrize("method", ["kd", "at"])
+def test_a_student_that_is_its_teacher_is_the_specs_fault(digits: Dataset, method: str) -> None:
+    given = teacher(digits, hidden=[CONV | {"channels": 6}, {"name": "relu"}])
+    student = copy.deepcopy(given.network)
+    assert isinstance(student, Network)
+    if method == "at":
+        student.body[-1].reset_parameters()  # type: ignore[index,operator,union-attr]
+    with pytest.raises(MethodRefused, match="gives what its teacher gives") as caught:
+        finish(run(digits, method=METHODS[method](), taught_by=given, student=student.requires_grad_()))
+    assert "other weights than its teacher's" in caught.value.remedy
 
 
 def test_a_teacher_that_changes_while_it_teaches_is_noticed(digits: Dataset) -> None:

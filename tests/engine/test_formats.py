@@ -18,6 +18,7 @@ from PIL import Image
 
 from tests.engine.archives import folder, idx, ingested, npz, picture, tarred, zipped
 from worker.engine.data.formats import FORMATS
+from worker.engine.data.found import class_names
 from worker.engine.data.split import split_dataset
 from worker.engine.errors import UnusableUpload
 
@@ -296,6 +297,20 @@ def test_parquet_with_labels_of_text_and_without_images(tmp_path: Path) -> None:
     (tmp_path / "z.parquet").write_bytes(b"PAR1" + b"x" * 100)
     with pytest.raises(UnusableUpload, match="cannot be read"):
         ingested(tmp_path / "z.parquet")
+
+
+@pytest.mark.parametrize("odd", ["²", "--5", "-", "٣", "5-"])
+def test_labels_that_only_look_like_numbers_are_names(tmp_path: Path, odd: str) -> None:
+    (tmp_path / "x.parquet").write_bytes(parquet(["10", "9", odd]))
+    assert ingested(tmp_path / "x.parquet")[0].classes == tuple(sorted(["10", "9", odd]))
+    pictures = {f"{n}.png": picture((n, 0, 0)) for n in range(3)}
+    table = f"path,label\n0.png,10\n1.png,9\n2.png,{odd}\n"
+    raw, _, _ = ingested(zipped(tmp_path / "x.zip", {**pictures, "labels.csv": table.encode()}))
+    assert raw.classes == tuple(sorted(["10", "9", odd]))
+
+
+def test_labels_of_equal_numbers_have_an_order() -> None:
+    assert class_names(["1", "-2", "01", "10", "001"]) == ("-2", "001", "01", "1", "10")
 
 
 def test_a_csv_of_paths_and_labels(tmp_path: Path) -> None:

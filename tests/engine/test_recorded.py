@@ -163,6 +163,32 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, content: bytes, said
         kept(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"logits": [["a", "b", "c"]] * 2}, "the column logits holds list<"),
+        ({"logits": [[[0.1, 0.2]]] * 2}, "the column logits holds list<"),
+        ({"logits": [[], []]}, "the column logits holds list<"),
+        ({"logits": pa.array([[], []], pa.list_(pa.float32()))}, "the lists of logits are empty"),
+        ({"logits": [[0.5, 1.0, 2.0]] * 4096 + [[0.5, 1.0]]}, "the lists of outputs are not all of one length"),
+        ({"id": [0, 1]}, "rows have an id or a path, and no outputs"),
+        ({"id": [0, 1], "path": ["a.png", "b.png"]}, "rows have an id or a path, and no outputs"),
+    ],
+)
+def test_a_parquet_file_without_a_number_for_each_class_is_refused(
+    tmp_path: Path, columns: dict[str, Any], said: str
+) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "x")
+    with pytest.raises(WeightsRefused, match=said):
+        kept(tmp_path)
+
+
+def test_a_csv_of_ids_and_paths_alone_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("id,path\n0,a.png\n1,b.png\n")
+    with pytest.raises(WeightsRefused, match="rows have an id or a path, and no outputs"):
+        kept(tmp_path)
+
+
 @pytest.fixture
 def table(raw: RawDataset, digits: Dataset) -> torch.Tensor:
     """What a good network says of every image of the stored training split."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.engine.conftest import FP32, LAYERS, first, network, run, teacher
+from worker.engine import table as engine_table
 from worker.engine.data import Dataset, ImageSet, images
 from worker.engine.distill import distill
 from worker.engine.ensemble import Ensemble
@@ -253,6 +254,40 @@ def test_what_is_written_is_there_for_the_next_and_nothing_else(tmp_path: Path) 
         assert table.there(torch.tensor([row])).tolist() == [row < 100]
     assert not len(table.there(torch.arange(0)))
     assert (tmp_path / "t").stat().st_size == LAYOUT.bytes == HEADER + 500 * (2 * 7 + 8)
+
+
+@pytest.mark.parametrize("at_once", [7, 2**22])
+def test_all_that_is_there_is_found_wherever_it_lies(
+    tmp_path: Path, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On pages of the file that lie apart, with rows across their bounds."""
+    monkeypatch.setattr(engine_table, "_AT_ONCE", at_once)
+    layout = Layout(rows=10_000, classes=7, dtype=torch.bfloat16)
+    table = ViewTable(tmp_path / "t", layout, {"of": "a test"})
+    assert not torch.cat([torch.arange(0), *table.written_rows()]).tolist()
+    rows = torch.tensor([0, 1, 185, 186, 187, 3000, 3001, 6516, 9999])
+    table.write(rows, _logits(rows))
+    assert torch.cat(list(table.written_rows())).tolist() == rows.tolist()
+    full = filled(tmp_path / "other")
+    assert torch.cat(list(full.written_rows())).tolist() == list(range(100))
+
+
+def test_a_few_rows_of_a_large_table_are_computed_again(digits: Dataset, tmp_path: Path) -> None:
+    """64 of a million, which draws at random do not find."""
+    many = digits.train.take(torch.arange(110_000) % len(digits.train))
+    knowing = teacher(digits).network
+    source = with_table(knowing, many, tmp_path / "t", augmentation="crop", classes=10, precision=FP32)
+    assert source.views is not None
+    assert source.views.rows == 990_000
+    assert source.check_table(seed=1) == "the view table is empty"
+    rows = torch.arange(64) * 15_001
+    source.look_up(rows)
+    assert source.check_table(seed=2) == "64 random rows of the view table were the same when computed again"
+    table_of(source).write(rows[:1], torch.zeros(1, 10))
+    found = source.check_table(seed=3)
+    assert found is not None
+    assert "emptied: of 64 rows computed again 1 named another class" in found
+    assert source.check_table(seed=4) == "the view table is empty"
 
 
 @pytest.mark.parametrize("place", [0, 6, 13, 14, 21], ids=str)

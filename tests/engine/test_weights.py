@@ -135,6 +135,25 @@ def test_weights_of_another_network_are_refused(*, replace_head: bool) -> None:
         fit(body(9), {**STATE, "conv1.weight": torch.zeros(16, 1, 3, 3)})
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int8, torch.uint16, torch.int64, torch.complex64])
+def test_weights_of_another_kind_are_refused_and_not_cast(dtype: torch.dtype) -> None:
+    kind = str(dtype).removeprefix("torch.")
+    with pytest.raises(WeightsRefused, match=rf"conv1\.weight is {kind} in the file and float32 in the network"):
+        fit(body(9), {**STATE, "conv1.weight": torch.ones(STATE["conv1.weight"].shape).to(dtype)})
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_weights_in_other_precisions_are_taken(dtype: torch.dtype) -> None:
+    network, given = body(9), {name: tensor.to(dtype) for name, tensor in STATE.items() if tensor.ndim}
+    fit(network, given)
+    assert torch.equal(network.state_dict()["conv1.weight"], given["conv1.weight"].float())
+
+
+def test_a_number_beyond_the_networks_precision_is_refused() -> None:
+    with pytest.raises(WeightsRefused, match=r"fc\.bias are not all finite as float32"):
+        fit(body(9), {**STATE, "fc.bias": torch.full((7,), 1e300, dtype=torch.float64)})
+
+
 def test_values_that_are_not_finite_are_refused() -> None:
     with pytest.raises(WeightsRefused, match=r"fc\.bias are not all finite"):
         fit(body(9), {**STATE, "fc.bias": torch.full((7,), float("nan"))})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from stillhouse.spec.pointers import pointer
 from stillhouse.spec.review import review
 from worker.assembly import build, build_run, build_teacher, rehearse, teacher_of
 from worker.bundle import write_bundle
+from worker.engine import weights
 from worker.engine.data import Dataset, RawDataset
 from worker.engine.data.builtin import BUILTIN
 from worker.engine.data.images import Origin
@@ -25,6 +27,7 @@ from worker.engine.data.split import split_dataset
 from worker.engine.distill import distill
 from worker.engine.ensemble import Ensemble
 from worker.engine.errors import MethodRefused
+from worker.engine.evaluate import evaluate
 from worker.engine.network import Network
 from worker.engine.precision import Precision
 from worker.engine.recorded import RecordedTeacher
@@ -186,7 +189,9 @@ def test_a_method_that_cannot_work_is_refused_before_a_teacher_is_trained(digits
         rehearse(job(teacher={"layers": WIDE}, method=wrong), digits, {})
 
 
-def test_simkd_and_a_combination_go_through_to_the_bundle(digits: Dataset, tmp_path: Path) -> None:
+def test_simkd_and_a_combination_go_through_to_the_bundle_and_to_another_job(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = job(
         teacher={"layers": WIDE, "train": {"epochs": 10}},
         method=[{"name": "simkd"}, {"name": "kd", "weight": 0.5, "weight_ce": 0.0}],
@@ -196,6 +201,14 @@ def test_simkd_and_a_combination_go_through_to_the_bundle(digits: Dataset, tmp_p
     described = json.loads((tmp_path / "student.json").read_text())
     assert described["additions"] == {"after": "1", "classifier": "3", "channels": [8, 8, 16]}
     assert described["parameters"] == result["student"]["parameters"] > result["control"]["parameters"]
+    assert evaluate(weights.restore(tmp_path), digits.test).top1 == result["student"]["top1"]
+    (tmp_path / "weights").mkdir()
+    for suffix in (".json", ".safetensors"):
+        shutil.copyfile(tmp_path / f"student{suffix}", tmp_path / "weights" / f"student{suffix}")
+    monkeypatch.chdir(tmp_path)
+    again = job(teacher=None, method={"name": "none"}, student={"layers": POOLED, "weights": "job_1"})
+    student = build(again.student, digits, seed=0, role="student", fine_tune=True)
+    assert evaluate(student, digits.test).top1 == result["student"]["top1"]
 
 
 @pytest.mark.parametrize("views", [1, 2])

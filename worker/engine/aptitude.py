@@ -12,6 +12,7 @@ from torch import Tensor
 from worker.engine.data import ImageSet
 from worker.engine.evaluate import evaluate
 from worker.engine.network import Network, Preprocessing
+from worker.engine.random import permutation
 
 LOOKED_AT = 512
 """Images of which a look at a network takes notice."""
@@ -35,10 +36,55 @@ class Better:
     remedy: str
 
 
-def guessing(labels: Tensor) -> tuple[float, float]:
-    """What the most frequent of ``labels`` (int64 [N]) gives, and an accuracy that stands clear of it."""
-    share = float(torch.bincount(labels).max()) / len(labels)
-    return share, share + 3 * math.sqrt(share * (1 - share) / len(labels))
+@dataclass(frozen=True)
+class Look:
+    """What a network makes of some images, held against one that names classes without looking."""
+
+    accuracy: float
+    """The share it is right on."""
+    recall: float
+    """The mean of that share over the classes that the images are of: a rare class counts as a frequent one does."""
+    chance: float
+    """The recall of a network that always names the same class, or any at random."""
+    needed: float
+    """A recall that stands clear of chance: by three deviations of one that names each class as often as this network
+    does, and at most half way to a network that is always right."""
+    classes: int
+
+    @property
+    def knows(self) -> bool:
+        """Whether it stands clear; images of one class alone do not tell, so that they are held against nobody."""
+        return self.classes == 1 or self.recall > self.needed + 1e-9
+
+    def sentence(self, images: int) -> str:
+        """What was seen, to follow the network's name."""
+        return (
+            f"right on {self.accuracy:.1%} of {images} training images, and on {self.recall:.1%} in the mean over "
+            f"their {self.classes} classes, where guessing gives {self.chance:.1%}"
+        )
+
+
+def judge(named: Tensor, labels: Tensor) -> Look:
+    """Of images with ``labels`` (int64 [N]) the classes that were ``named``."""
+    named, labels = named.cpu(), labels.cpu()
+    counts = torch.bincount(labels)
+    classes = counts.nonzero().flatten()
+    counts, right = counts[classes], (named == labels).double()
+    recall = torch.bincount(labels, weights=right)[classes] / counts
+    said = (named[:, None] == classes).double().mean(dim=0)
+    chance = 1 / len(classes)
+    deviation = chance * math.sqrt(float((said * (1 - said) / counts).sum()))
+    needed = min(chance + 3 * deviation, (1 + chance) / 2)
+    return Look(float(right.mean()), float(recall.mean()), chance, needed, len(classes))
+
+
+def drawn(count: int, total: int) -> Tensor:
+    """At random ``count`` of ``total`` places or, of fewer, all: int64, ascending.
+
+    Images often lie class by class, or in turns, so neither the first ones nor each n-th would do.
+    """
+    order = permutation(total, seed=0, epoch=0, device=torch.device("cpu"))
+    return order[:count].sort().values
 
 
 def better_preprocessing(network: Network, images: ImageSet, accuracy: float) -> Better | None:

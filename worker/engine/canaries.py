@@ -14,9 +14,9 @@ from torch import Tensor
 
 from worker.engine import aptitude
 from worker.engine.data import ImageSet
-from worker.engine.errors import CanaryFailed, TeacherMismatch
+from worker.engine.errors import CanaryFailed, MethodRefused, TeacherMismatch
 from worker.engine.evaluate import images_at_once
-from worker.engine.method import Batch
+from worker.engine.method import Batch, Outputs
 from worker.engine.network import Network
 from worker.engine.random import derive
 from worker.engine.recorded import RecordedTeacher
@@ -35,10 +35,16 @@ def before_training(run: Run) -> None:
     for name, parameter in run.method.named_parameters():
         if id(parameter) not in trained:
             raise CanaryFailed(f"the method's parameter {name} is not in the optimizer.")
-    probed = _probe(run)
+    probed, alike = _probe(run)
     run.first_loss = sum(value for _, value, _ in probed)
     for name, value, gradient in probed:
         if value == 0 or gradient == 0:
+            if alike:
+                raise MethodRefused(
+                    f"the student gives what its teacher gives before the first step, so the term {name} would teach "
+                    "nothing.",
+                    remedy="Start the student from other weights than its teacher's, or from none.",
+                )
             what = "zero" if value == 0 else "without gradient in the student"
             raise CanaryFailed(f"the term {name} is {what} at the first step, so it would teach nothing.")
     run.canaries.append("every term of the loss was finite and reached the student before the first step")
@@ -52,13 +58,20 @@ def check_rows(run: Run) -> None:
         run.table_found = run.teacher.check_table(seed=derive(run.recipe.seed, "guard", run.global_step))
 
 
+def first_learning_epoch(run: Run) -> int | None:
+    """The first one with a learning rate above zero: a warm-up starts from zero, and an epoch may be one step."""
+    factor, epochs = run.recipe.schedule.factor, run.recipe.epochs
+    steps = ((epoch, step / run.steps) for epoch in range(epochs) for step in range(run.steps))
+    return next((epoch + 1 for epoch, part in steps if factor(epoch + part, epochs) > 0), None)
+
+
 def after_first_epoch(run: Run) -> None:
-    """After epoch 1: the terms are finite still, and what should move has moved."""
+    """After the first epoch that could change anything: the terms are finite still, and what should move has moved."""
     _probe(run)
     for name, parameter in run.method.named_parameters():
         if torch.equal(parameter, run.first_method[name]):
-            raise CanaryFailed(f"the method's parameter {name} did not move in the first epoch.")
-    run.canaries.append("every term was finite after the first epoch")
+            raise CanaryFailed(f"the method's parameter {name} did not move by the end of epoch {run.epoch}.")
+    run.canaries.append(f"every term was finite after epoch {run.epoch}")
 
 
 def after_training(run: Run, fingerprint: str) -> None:
@@ -69,8 +82,11 @@ def after_training(run: Run, fingerprint: str) -> None:
     run.canaries.append("the teacher's weights were the same at the end as at the start")
 
 
-def _probe(run: Run) -> list[tuple[str, float, float]]:
-    """Each term's name, value and gradient norm in a copy of the student. Raises CanaryFailed."""
+def _probe(run: Run) -> tuple[list[tuple[str, float, float]], bool]:
+    """Each term's name, value and gradient norm in a copy of the student, and whether it gives what its teacher gives.
+
+    Raises CanaryFailed.
+    """
     student, method = copy.deepcopy(run.student).train(), copy.deepcopy(run.method)
     some = slice(0, min(_PROBE_SAMPLES, max(8, run.recipe.batch_size), len(run.train)))
     samples = torch.arange(len(run.train), device=run.device)[some]
@@ -97,7 +113,17 @@ def _probe(run: Run) -> list[tuple[str, float, float]]:
         if not math.isfinite(value) or not math.isfinite(norm):
             raise CanaryFailed(f"the term {name} or its gradient is not finite.")
         probed.append((name, value, norm))
-    return probed
+    return probed, teacher is not None and _alike(outputs, teacher)
+
+
+def _alike(student: Outputs, teacher: Outputs) -> bool:
+    """Whether logits, or the values at a point of one name, are equal: the student has its teacher's weights."""
+    shared = student.features.keys() & teacher.features.keys()
+    pairs = [(student.logits, teacher.logits), *((student.features[name], teacher.features[name]) for name in shared)]
+    return any(
+        ours.shape == theirs.shape and torch.allclose(ours.float(), theirs.float(), rtol=1e-4, atol=1e-6)
+        for ours, theirs in pairs
+    )
 
 
 def _norm(gradients: list[Tensor]) -> float:
@@ -105,42 +131,37 @@ def _norm(gradients: list[Tensor]) -> float:
 
 
 def _check_teacher(run: Run) -> None:
-    """The teacher's accuracy on training samples must stand clear of the most frequent class's share."""
+    """The teacher must stand clear of guessing on training images drawn at random."""
     assert run.teacher is not None
-    count = min(_teacher_samples(run), len(run.train))
-    step = max(1, len(run.train) // count)
-    some = torch.arange(0, step * count, step, device=run.device)
+    some = aptitude.drawn(_teacher_samples(run), len(run.train)).to(run.device)
     labels = run.train.labels[some]
     batch = Batch(labels, some, run.epoch, run.recipe.seed)
     logits = run.teacher.outputs(run.train.batch(some).float().div_(255), batch).logits
-    accuracy = float((logits.argmax(dim=1) == labels).float().mean())
-    chance, needed = aptitude.guessing(labels)
-    if accuracy <= needed:
+    look = aptitude.judge(logits.argmax(dim=1), labels)
+    if not look.knows:
         remedy = (
             "If it was trained here, train it longer or with a lower learning rate; otherwise check its "
             "normalisation, the order of its classes and its input size."
         )
         raise TeacherMismatch(
-            f"the teacher is right on {accuracy:.1%} of {count} training images, where guessing gives {chance:.1%}.",
+            f"the teacher is {look.sentence(len(some))}.",
             remedy=_likely_disorder(run.teacher, run) if isinstance(run.teacher, RecordedTeacher) else remedy,
         )
-    _check_preprocessing(run, run.train.take(some.to(run.train.images.device)), accuracy)
-    run.canaries.append(f"the teacher was right on {accuracy:.1%} of {count} training images")
+    _check_preprocessing(run, run.train.take(some.to(run.train.images.device)), look.accuracy)
+    run.canaries.append(f"the teacher was right on {look.accuracy:.1%} of {len(some)} training images")
 
 
 def _likely_disorder(teacher: RecordedTeacher, run: Run) -> str:
     """Why a file of outputs knows nothing of these images: its columns, its rows, or neither, are in another order."""
-    count = min(_RECORDED_SAMPLES, len(run.train))
-    step = max(1, len(run.train) // count)
-    some = torch.arange(0, step * count, step, device=run.device)
+    some = aptitude.drawn(_RECORDED_SAMPLES, len(run.train)).to(run.device)
     labels = run.train.labels[some]
     batch = Batch(labels, some, run.epoch, run.recipe.seed)
     named = teacher.outputs(run.train.images[:0], batch).logits.argmax(dim=1).to(labels.device)
     classes = teacher.rows.shape[1]
     pairs = torch.bincount(named * classes + labels, minlength=classes**2).view(classes, classes)
-    if float(pairs.max(dim=1).values.sum()) / count > _AGREES:
+    if float(pairs.max(dim=1).values.sum()) / len(some) > _AGREES:
         return "Its columns are in another order than the data's classes: name its classes in the order of its columns."
-    said, true = (torch.bincount(each, minlength=classes).double() / count for each in (named, labels))
+    said, true = (torch.bincount(each, minlength=classes).double() / len(some) for each in (named, labels))
     if float((said - true).abs().sum()) / 2 < 1 - _AGREES:
         return (
             "It names each class as often as the data does, so its rows are probably in another order: give one row "

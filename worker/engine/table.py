@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from worker.engine.random import scrambled
 
 HEADER = 4096
 _CHECK_BYTES = 8
+_AT_ONCE = 2**22
+"""Words of the rows that are looked through together."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -99,6 +101,29 @@ class ViewTable:
     def there(self, rows: Tensor) -> Tensor:
         """Which of ``rows`` are there: bool [B]."""
         return self.read(rows)[1]
+
+    def written_rows(self) -> Iterator[Tensor]:
+        """All rows that are there, ascending: int64, some at a time. Of the file it reads what is no hole, once."""
+        piece, done = max(1, _AT_ONCE // self.layout.words), 0
+        for start, end in self._data():
+            last = min(-(-(end - HEADER) // self.layout.stride), self.layout.rows)
+            for first in range(max(done, (start - HEADER) // self.layout.stride), last, piece):
+                rows = torch.arange(first, min(first + piece, last))
+                yield rows[self.there(rows)]
+            done = max(done, last)
+
+    def _data(self) -> Iterator[tuple[int, int]]:
+        """From and to which byte the file holds something, behind its header."""
+        end = HEADER
+        while end < self.layout.bytes:
+            try:
+                start = os.lseek(self._file, end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # there is nothing more
+                    return
+                raise
+            end = os.lseek(self._file, start, os.SEEK_HOLE)
+            yield start, end
 
     def _check(self, words: Tensor, rows: Tensor) -> Tensor:
         return scrambled((words.long() * self._weights).sum(dim=1) + rows, 1)

@@ -25,6 +25,8 @@ _AHEAD = 1024
 """Rows to come that are looked through for more that are missing, so that a forward pass is full."""
 _GUARDED = 256
 """Rows of a table that are computed again before it is used."""
+_DRAWS = 16
+"""Of 4096 rows: enough where one in 200 is there."""
 
 
 class TeacherSource(Protocol):
@@ -161,15 +163,23 @@ def with_table(
 
 
 def _some_of(table: ViewTable, views: Views, *, seed: int) -> Tensor:
-    """Up to 256 random rows that are there."""
+    """Up to 256 random rows of those that are there; of fewer, all.
+
+    In a table that is filled to some part a few draws find them; else all that is there is gone through.
+    """
     generator = torch.Generator().manual_seed(seed)
     found = torch.zeros(0, dtype=torch.int64)
-    for _ in range(16):
+    for _ in range(_DRAWS):
         drawn = torch.randint(views.rows, (4096,), generator=generator)
         found = torch.cat([found, drawn[table.there(drawn)]])
         if len(found) >= _GUARDED:
-            break
-    return found[:_GUARDED]
+            return found[:_GUARDED]
+    found, lots = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+    for rows in table.written_rows():
+        found, lots = torch.cat([found, rows]), torch.cat([lots, torch.rand(len(rows), generator=generator)])
+        chosen = lots.topk(min(_GUARDED, len(lots))).indices
+        found, lots = found[chosen], lots[chosen]
+    return found
 
 
 def network_of(source: TeacherSource | None) -> Network | None:

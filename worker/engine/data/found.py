@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -59,8 +60,8 @@ class Found:
 def class_names(labels: list[str]) -> tuple[str, ...]:
     """Distinct labels in their order: by number where all are whole numbers, else by letter."""
     distinct = set(labels)
-    if all(label.lstrip("-").isdigit() and len(label) < 18 for label in distinct):
-        return tuple(sorted(distinct, key=int))
+    if all(re.fullmatch(r"-?[0-9]{1,17}", label) for label in distinct):
+        return tuple(sorted(distinct, key=lambda label: (int(label), label)))
     return tuple(sorted(distinct))
 
 

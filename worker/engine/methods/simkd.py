@@ -40,6 +40,9 @@ class ReusedClassifier(FeatureMethod):
 
     def adapt(self, student: Host, teacher: Host | None) -> list[str]:
         assert teacher is not None
+        if student.additions:
+            message = "the student's weights are those of a simkd student, which has a teacher's classifier already."
+            raise MethodRefused(message, remedy="Start the student from other weights or none, or choose kd.")
         ours, theirs = (
             _Head(network, tap.points or network.points.of("last"), whose=tap.network)
             for network, tap in zip((student, teacher), self.taps, strict=True)

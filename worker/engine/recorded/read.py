@@ -149,6 +149,8 @@ def _table(kind: str, batches: Iterator[pa.RecordBatch]) -> Answers:
         pieces.append(_columns(columns))
     if not pieces:
         raise WeightsRefused("the file has no rows.", remedy=_REMEDY)
+    if len({piece.shape[1] for piece in pieces}) > 1:
+        raise WeightsRefused("the lists of outputs are not all of one length.", remedy=_REMEDY)
     places = _whole(np.concatenate(ids)) if ids else None
     return Answers(kind, np.concatenate(pieces), None, places, tuple(names) if names and not ids else None)
 
@@ -158,10 +160,13 @@ def _is_text(column: Any) -> bool:
 
 
 def _columns(columns: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+    if not columns:
+        raise WeightsRefused("the file's rows have an id or a path, and no outputs.", remedy=_REMEDY)
     for name, column in columns.items():
         kind = column.type
         nested = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-        if column.null_count or not (nested or pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        values = kind.value_type if nested else kind
+        if column.null_count or not (pa.types.is_floating(values) or pa.types.is_integer(values)):
             what = "has empty cells" if column.null_count else f"holds {kind}"
             raise WeightsRefused(
                 f"the column {shown(name)} {what}.",
@@ -180,5 +185,7 @@ def _lists(name: str, column: Any) -> npt.NDArray[np.float32]:
     lengths = {column.type.list_size} if fixed else set(column.value_lengths().to_pylist())
     if len(lengths) != 1:
         raise WeightsRefused(f"the lists of {shown(name)} are not all of one length.", remedy=_REMEDY)
+    if 0 in lengths:
+        raise WeightsRefused(f"the lists of {shown(name)} are empty.", remedy=_REMEDY)
     values = column.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(values, dtype=np.float32).reshape(-1, lengths.pop())

@@ -70,15 +70,30 @@ def fit(
     if missing and not (replace_head and set(missing) <= head):
         raise WeightsRefused(_why(wanted, given, missing, rest, head), remedy=_remedy(missing, head))
     report.new_head, report.left_over = missing, rest
-    state = {name: given[source].reshape(wanted[name].shape) for name, source in pairs.items()}
-    for name, tensor in state.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise WeightsRefused(f"the weights of {name} are not all finite.", remedy="Train the network again.")
-    counters = {name: tensor for name, tensor in named.items() if name.endswith(_COUNTER) and tensor.shape == ()}
     known = body.state_dict()
-    state |= {name: tensor for name, tensor in counters.items() if name in known}
-    body.load_state_dict({name: tensor.to(known[name].dtype) for name, tensor in state.items()}, strict=False)
+    state = {name: _cast(name, given[source], known[name]) for name, source in pairs.items()}
+    counters = {name: tensor for name, tensor in named.items() if name.endswith(_COUNTER) and tensor.shape == ()}
+    state |= {name: tensor.to(known[name].dtype) for name, tensor in counters.items() if name in known}
+    body.load_state_dict(state, strict=False)
     return report
+
+
+def _cast(name: str, given: Tensor, wanted: Tensor) -> Tensor:
+    """``given`` in the shape and dtype of the network's own. Raises WeightsRefused where that would change what it is.
+
+    Integers in the place of weights are mostly quantised, and worth nothing without their scale.
+    """
+    if (given.is_floating_point(), given.is_complex()) != (wanted.is_floating_point(), wanted.is_complex()):
+        raise WeightsRefused(
+            f"{name} is {_type(given)} in the file and {_type(wanted)} in the network.",
+            remedy="Store the weights as floating-point numbers, before any quantisation.",
+        )
+    cast = given.reshape(wanted.shape).to(wanted.dtype)
+    if not bool(torch.isfinite(cast).all()):
+        raise WeightsRefused(
+            f"the weights of {name} are not all finite as {_type(wanted)}.", remedy="Train the network again."
+        )
+    return cast
 
 
 def _peel(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
@@ -159,6 +174,10 @@ def _remedy(missing: list[str], head: frozenset[str]) -> str:
 
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a number"
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _list(names: list[str]) -> str:

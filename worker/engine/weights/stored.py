@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from worker.engine.blackbox import BlackBox, Kind
 from worker.engine.errors import WeightsRefused
+from worker.engine.methods import simkd
 from worker.engine.network import Description, Network, Preprocessing, Stem, build_network, head_names
+from worker.engine.random import derive
 from worker.engine.weights.fit import Fitted, fit
 from worker.engine.weights.read import read
 
@@ -30,6 +33,8 @@ class Stored:
     preprocessing: Preprocessing
     classes: tuple[str, ...]
     tensors: Mapping[str, Tensor]
+    additions: Mapping[str, Any] = field(default_factory=dict)
+    """What a method put into the network beyond its architecture; see ``simkd.reshape``."""
 
 
 def describe(
@@ -70,6 +75,9 @@ def load(folder: Path, name: str) -> Stored:
             preprocessing=Preprocessing((channels, height, width), tuple(given["mean"]), tuple(given["std"])),
             classes=tuple(described["classes"]),
             tensors={} if architecture == ONNX else read(folder / f"{name}.safetensors").tensors,
+            additions={key: described["additions"][key] for key in ("after", "classifier", "channels")}
+            if "additions" in described
+            else {},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsRefused(
@@ -118,6 +126,8 @@ def rebuild(
     head = head_names(
         network.body, stored.architecture, classes=len(classes), preprocessing=preprocessing, stem=stored.stem
     )
+    if stored.additions:
+        _add(network, stored.additions, classes=len(classes), seed=seed)
     tensors = dict(stored.tensors)
     same = len(stored.classes) == len(classes) and set(stored.classes) == set(classes)
     if same:
@@ -126,6 +136,20 @@ def rebuild(
     elif replace_head:
         tensors = {name: tensor for name, tensor in tensors.items() if name not in head}
     return network, fit(network.body, tensors, head=head, replace_head=replace_head)
+
+
+def _add(network: Network, additions: Mapping[str, Any], *, classes: int, seed: int) -> None:
+    """Make the network the larger one that was trained. Raises WeightsRefused."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "additions"))
+            simkd.reshape(network.body, classes=classes, **additions)
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        raise WeightsRefused(
+            f"the additions {dict(additions)} do not suit the network: {error}.",
+            remedy="Use the description that came with the weights.",
+        ) from error
+    network.additions = dict(additions)
 
 
 def restore(folder: Path, name: str = "student") -> Network:
