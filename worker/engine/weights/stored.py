@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
 from worker.engine.blackbox import BlackBox, Kind
@@ -57,9 +57,8 @@ def describe(
 def save(folder: Path, name: str, tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> None:
     """Write both files; the description comes last, so its presence means that all is there."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {key: tensors[key].detach().cpu().contiguous() for key in sorted(tensors)}, folder / f"{name}.safetensors"
-    )
+    content = serialised({key: tensors[key].detach().cpu().contiguous() for key in sorted(tensors)})
+    (folder / f"{name}.safetensors").write_bytes(content)  # its save_file goes by the whole path, perhaps closed
     (folder / f"{name}.json").write_text(json.dumps(described, indent=2) + "\n")
 
 
