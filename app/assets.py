@@ -14,14 +14,14 @@ from sqlalchemy.orm import Session
 from app.auth import Caller
 from app.db import now, on_commit
 from app.dependencies import Services
-from app.errors import Conflict, Invalid, NotFound
+from app.errors import Invalid, NotFound
 from app.ids import Prefix, new_id
 from app.lifecycle import uploads, validation
 from app.lifecycle.garbage import discard, drop
 from app.lifecycle.moves import lock
+from app.lifecycle.uses import check_unused
 from app.tables import DataSet, Job, Model, Upload
 from stillhouse.resources import FieldError
-from stillhouse.spec.reasons import TERMINAL
 
 Table = TypeVar("Table", DataSet, Model)
 
@@ -107,12 +107,7 @@ class Assets(Generic[Table]):
         row = self.get(session, caller, asset_id)
         lock(session, row.job_id)  # in the order in which a verdict locks them
         session.refresh(row, with_for_update=True)
-        waiting = select(Job.id, Job.spec).where(
-            Job.project_id == caller.project_id, Job.kind == "distillation", Job.status.not_in(TERMINAL)
-        )
-        for job_id, spec in session.execute(waiting):
-            if _names(spec, asset_id):
-                raise Conflict(f"{job_id} has not ended and uses this {self.noun}; cancel it first", code="in_use")
+        check_unused(session, caller.project_id, asset_id, self.noun)
         for gone in (session.get(Job, row.job_id), session.get(Upload, row.upload_id), row):
             if gone is not None:
                 session.delete(gone)
@@ -137,15 +132,6 @@ class Assets(Generic[Table]):
     def folder(self, asset_id: str) -> str:
         """Below which key its files lie."""
         return f"{self.table.__tablename__}/{asset_id}"
-
-
-def _names(value: Any, asset_id: str) -> bool:
-    """Whether a spec names an id anywhere."""
-    if isinstance(value, dict):
-        return any(_names(item, asset_id) for item in value.values())
-    if isinstance(value, list):
-        return any(_names(item, asset_id) for item in value)
-    return bool(value == asset_id)
 
 
 def _invalid(message: str) -> Invalid:

@@ -98,7 +98,10 @@ class Settings(BaseSettings):
         default=None, ge=0, description="Jobs of a project that wait, queued or paused; more are refused. Unset: any."
     )
     retention_days: float | None = Field(
-        default=None, gt=0, description="Jobs that ended so long ago are deleted with their files. Unset: never."
+        default=None,
+        gt=0,
+        description="Jobs that ended so long ago are deleted with their files, unless a job that has not ended needs"
+        " their student. Unset: never.",
     )
     log_format: Literal["text", "json"] = Field(
         default="text", description="`json` writes one object a line, with the ids of request, job and attempt."

@@ -109,7 +109,9 @@ class Attempt:
         self.reporter.stage("staging")
         read = insist(self._read, lost=lambda: self.beat.lost)
         limit = read.spec["resources"]["max_runtime"]
-        watch = self._watch(None if limit is None else limit - read.spent)
+        watch = Watch(
+            self.settings, self.beat, self.draining, allowed_seconds=None if limit is None else limit - read.spent
+        )
         libraries = [each.published for each in read.weights.values() if each.published is not None]
         fetched = [weights.published(self.settings, name) for name in libraries]
         builtin = staging.builtin(self.settings, read.spec["dataset"]["id"]) if read.dataset is None else None
@@ -155,9 +157,6 @@ class Attempt:
         if ending.reason is None and self.result is None:
             return Ending("internal", "the child ended well, and without a result", ending.exit)
         return ending
-
-    def _watch(self, allowed_seconds: float | None) -> Watch:
-        return Watch(self.settings, self.beat, self.draining, allowed_seconds=allowed_seconds)
 
     def _read(self) -> Needs:
         with self.database.transaction() as session:

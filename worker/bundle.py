@@ -6,7 +6,6 @@ import csv
 import json
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, stdev
@@ -21,7 +20,7 @@ from worker.assembly import Taught, architecture_of, build_teacher, stem_of
 from worker.engine.blackbox import BlackBox
 from worker.engine.data import Dataset
 from worker.engine.ensemble import Ensemble
-from worker.engine.evaluate import Evaluation, Footprint, agreement, evaluate, images_at_once, judge, measure
+from worker.engine.evaluate import Evaluation, Footprint, agreement, evaluate, images_at_once, in_all, judge, measure
 from worker.engine.exports import EXPORTS
 from worker.engine.mixture import Mixture
 from worker.engine.network import Network
@@ -99,9 +98,8 @@ def _compare(
         if not names:
             return None
         if kind == "teacher":  # one, or several that are judged, and cost, as one
-            shapes = [measure(networks[name]) for name in names]
-            together = Footprint(*(sum(getattr(shape, part.name) for shape in shapes) for part in fields(Footprint)))
-            return _headline([tested["teacher"]], together, sum(sizes[name] for name in names))
+            shape = in_all([measure(networks[name]) for name in names])
+            return _headline([tested["teacher"]], shape, sum(sizes[name] for name in names))
         shape = measure(networks[names[0]])
         return _headline([tested[name] for name in names], shape, sizes[names[0]])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
@@ -15,7 +16,7 @@ from app.ids import new_id
 from app.lifecycle import events
 from app.lifecycle.lease import Lease, held
 from app.storage import Stored
-from app.tables import Attempt, Checkpoint, Job, LogChunk, MetricPoint
+from app.tables import Attempt, Checkpoint, Event, Job, LogChunk, MetricPoint
 from worker.engine import failpoint
 from worker.patience import insist
 
@@ -23,6 +24,22 @@ _FLUSH_SECONDS = 1.0
 _PROGRESS = "job.progress"
 _SHOWN = ("fraction", "epoch", "epochs", "eta_seconds", "images_per_second")
 KEPT_OF_A_PHASE = 2
+
+
+@dataclass
+class _Trace:
+    """By what a transaction is known again: the last event that it added, and where the log ended with it.
+
+    Nobody but the holder of the lease adds to the log.
+    """
+
+    event: str | None = None
+    log_bytes: int | None = None
+
+    def is_in(self, session: Session, job: Job) -> bool:
+        if self.event is not None:
+            return session.scalar(select(Event.seq).where(Event.id == self.event)) is not None
+        return self.log_bytes is not None and job.log_bytes >= self.log_bytes
 
 
 class Reporter:
@@ -38,6 +55,7 @@ class Reporter:
         self._log_length = 0
         self._events: list[tuple[str, dict[str, Any]]] = []
         self._flushed = time.monotonic()
+        self._trace = _Trace()
 
     def metrics(self, points: list[tuple[str, int, float, float | None]]) -> None:
         """Buffer points of (name, step, Unix time, value)."""
@@ -61,7 +79,7 @@ class Reporter:
         def record(session: Session, job: Job) -> None:
             attempt = session.get_one(Attempt, (job.id, job.attempt))
             attempt.pid, attempt.resumed_from = pid, resumed_from
-            events.append(session, job, "job.child_started", {"pid": pid, "resumed_from": resumed_from})
+            self._append(session, job, "job.child_started", {"pid": pid, "resumed_from": resumed_from})
 
         self.write(record)
 
@@ -71,7 +89,7 @@ class Reporter:
         def record(session: Session, job: Job) -> None:
             if job.stage != name:
                 job.stage = name
-                events.append(session, job, "job.stage_changed", {"stage": name})
+                self._append(session, job, "job.stage_changed", {"stage": name})
 
         self.write(record)
 
@@ -85,7 +103,7 @@ class Reporter:
 
     def event(self, type_: str, data: Mapping[str, Any]) -> None:
         """Add an event to the job's log."""
-        self.write(lambda session, job: void(events.append(session, job, type_, dict(data))))
+        self.write(lambda session, job: self._append(session, job, type_, data))
 
     def checkpoint(self, stored: Stored, data: Mapping[str, Any]) -> list[str]:
         """A checkpoint has safely arrived: from now on a lost attempt costs nothing that lies before it.
@@ -94,13 +112,11 @@ class Reporter:
         to be damaged, the one before it are kept.
         """
         stale: list[str] = []
-        row_id = new_id("ckpt")
 
         def record(session: Session, job: Job) -> None:
-            if session.get(Checkpoint, row_id) is not None:
-                return  # written before, by a try whose answer was lost
+            stale.clear()
             row = Checkpoint(
-                id=row_id,
+                id=new_id("ckpt"),
                 job_id=job.id,
                 attempt=job.attempt,
                 phase=data["phase"],
@@ -118,17 +134,23 @@ class Reporter:
             session.add(row)
             job.losses = 0
             shown = {"id": row.id, "phase": row.phase, "epoch": row.epoch, "step": row.step}
-            events.append(session, job, "job.checkpoint_saved", shown)
+            self._append(session, job, "job.checkpoint_saved", shown)
 
         self.write(record)
         return stale
 
     def write(self, record: Callable[[Session, Job], None]) -> None:
-        """One fenced transaction: what is buffered first, in the order it came, then ``record``."""
+        """One fenced transaction: what is buffered first, in the order it came, then ``record``; all of it once.
+
+        When an answer is lost, the fence waits until what it was of has arrived or never will.
+        """
+        self._trace = _Trace()
 
         def transaction() -> None:
             with self._database.transaction() as session:
                 job = held(session, self._lease)
+                if self._trace.is_in(session, job):
+                    return  # written before, by a try whose answer was lost
                 self._write_buffers(session, job)
                 record(session, job)
 
@@ -152,9 +174,12 @@ class Reporter:
         for type_, data in self._events:
             if type_ == _PROGRESS:
                 job.progress = {name: data.get(name) for name in _SHOWN}
-            events.append(session, job, type_, data)
+            self._append(session, job, type_, data)
         if self._log:
             self._append_log(session, job, "".join(self._log))
+
+    def _append(self, session: Session, job: Job, type_: str, data: Mapping[str, Any]) -> None:
+        self._trace.event = events.append(session, job, type_, dict(data)).id
 
     def _append_log(self, session: Session, job: Job, text: str) -> None:
         room = self._log_limit - job.log_bytes
@@ -165,7 +190,7 @@ class Reporter:
             encoded = encoded[:room] + f"\n[output beyond {self._log_limit} bytes is not kept]\n".encode()
         kept = encoded.decode(errors="ignore").replace("\x00", "\N{REPLACEMENT CHARACTER}")
         session.add(LogChunk(job_id=job.id, offset=job.log_bytes, attempt=job.attempt, text=kept))
-        job.log_bytes += len(kept.encode())
+        self._trace.log_bytes = job.log_bytes = job.log_bytes + len(kept.encode())
 
 
 def resumable(session: Session, job_id: str) -> dict[str, list[Checkpoint]]:
@@ -181,10 +206,6 @@ def run_seconds(session: Session, job: Job) -> float:
     """Seconds this job has run in all its attempts, the current one included."""
     attempt = session.get_one(Attempt, (job.id, job.attempt))
     return job.run_seconds + (now(session) - attempt.started_at).total_seconds()
-
-
-def void(_value: object) -> None:
-    """For a lambda whose value is of no interest."""
 
 
 def _upsert(session: Session, job_id: str, points: Mapping[tuple[str, int], tuple[float, float | None]]) -> None:

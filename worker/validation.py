@@ -63,7 +63,9 @@ class Validation(Attempt):
     def _work(self) -> Ending:
         self.reporter.stage("staging")
         self.subject = insist(self._look, lost=lambda: self.beat.lost)
-        watch = self._watch(self.settings.validation_seconds)
+        seconds = self.settings.validation_seconds
+        too_long = Ending("validation_limit", f"it took longer than {seconds:,g} s")
+        watch = Watch(self.settings, self.beat, self.draining, allowed_seconds=seconds, too_long=too_long)
         appraisal = self._stage_appraisal(watch, self.subject.measured_on)
         if isinstance(appraisal, Ending):
             return appraisal

@@ -36,16 +36,26 @@ class Ending:
     exit: int | None = None
 
 
+_TOO_LONG = Ending("max_runtime", "the job ran for longer than resources.max_runtime")
+
+
 class Watch:
     """The rules by which an attempt's children are watched; the deadline and the flags hold for all of them."""
 
     def __init__(
-        self, settings: Settings, beat: Heartbeat, draining: threading.Event, *, allowed_seconds: float | None
+        self,
+        settings: Settings,
+        beat: Heartbeat,
+        draining: threading.Event,
+        *,
+        allowed_seconds: float | None,
+        too_long: Ending = _TOO_LONG,
     ) -> None:
         self._settings = settings
         self._beat = beat
         self._draining = draining
         self._deadline = None if allowed_seconds is None else time.monotonic() + allowed_seconds
+        self._too_long = too_long
         self._last_sign = time.monotonic()
 
     def until_ended(
@@ -83,7 +93,7 @@ class Watch:
         if self._beat.status != "running" or self._draining.is_set():
             return Ending("drained")  # where a pausing or cancelling job ends up, its own stop_reason decides
         if self._deadline is not None and time.monotonic() > self._deadline:
-            return Ending("max_runtime", "the job ran for longer than resources.max_runtime")
+            return self._too_long
         if time.monotonic() - self._last_sign > self._settings.stall_seconds:
             return Ending("stalled", f"the training process gave no sign for {self._settings.stall_seconds:.0f} s")
         return None

@@ -20,6 +20,7 @@ from app.ids import new_id
 from app.jobs.weights import check_weights
 from app.lifecycle import events, fleet, quotas, retention
 from app.lifecycle.moves import lock
+from app.lifecycle.uses import check_unused
 from app.lifecycle.validation import state_of
 from app.tables import DataSet, IdempotencyKey, Job, JobLabel
 from stillhouse.resources import FieldError
@@ -51,7 +52,8 @@ def _uploaded(session: Session, caller: Caller, dataset_id: str) -> DatasetFacts
     """What is known of an uploaded data set of the project. Raises Invalid when it is not (yet) there to be used."""
     if not dataset_id.startswith("ds_"):
         return None
-    row = session.scalar(select(DataSet).where(DataSet.id == dataset_id, DataSet.project_id == caller.project_id))
+    named = select(DataSet).where(DataSet.id == dataset_id, DataSet.project_id == caller.project_id)
+    row = session.scalar(named.with_for_update(read=True))  # not deleted before the job that names it is there
     facts = row.facts if row is not None else None
     if row is None or facts is None:
         state = "there is no such data set"
@@ -203,8 +205,12 @@ def get_locked(session: Session, caller: Caller, job_id: str) -> Job:
 
 
 def delete(session: Session, given: Services, caller: Caller, job_id: str) -> None:
-    """Delete a job that has ended, and its files once the rows are gone. Raises Conflict while it has not."""
+    """Delete a job that has ended, and its files once the rows are gone.
+
+    Raises Conflict while it has not, and while a job that has not ended needs its student.
+    """
     job = get_locked(session, caller, job_id)
     if job.status not in TERMINAL:
         raise Conflict(f"the job is {job.status}; cancel it first", code="invalid_state")
+    check_unused(session, caller.project_id, job_id, "job's student")
     retention.delete(session, given.storage, job)

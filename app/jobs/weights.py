@@ -19,7 +19,10 @@ from stillhouse.spec.footprints import LOGITS
 
 
 def check_weights(session: Session, caller: Caller, spec: JobSpec, dataset: DatasetFacts) -> None:
-    """Raises Invalid with pointers. ``dataset`` is the one that the spec names."""
+    """Raises Invalid with pointers. ``dataset`` is the one that the spec names.
+
+    What the spec names is locked against being deleted before the job that names it is there.
+    """
     given = spec.model_dump(mode="json")
     networks = {"/student": given["student"]}
     if isinstance(given["teacher"], list):
@@ -45,7 +48,8 @@ def check_weights(session: Session, caller: Caller, spec: JobSpec, dataset: Data
 def _model_problem(
     session: Session, caller: Caller, named: str, network: Mapping[str, Any], dataset: DatasetFacts
 ) -> str | None:
-    model = session.scalar(select(Model).where(Model.id == named, Model.project_id == caller.project_id))
+    wanted = select(Model).where(Model.id == named, Model.project_id == caller.project_id)
+    model = session.scalar(wanted.with_for_update(read=True))
     if model is None:
         return f"there is no model {named} in this project; see /v1/models"
     if not model.accepted or model.facts is None:
@@ -70,9 +74,8 @@ def _rows_problem(named: str, facts: Mapping[str, Any], dataset: DatasetFacts) -
 
 
 def _job_problem(session: Session, caller: Caller, named: str, network: Mapping[str, Any]) -> str | None:
-    job = session.scalar(
-        select(Job).where(Job.id == named, Job.project_id == caller.project_id, Job.kind == "distillation")
-    )
+    wanted = select(Job).where(Job.id == named, Job.project_id == caller.project_id, Job.kind == "distillation")
+    job = session.scalar(wanted.with_for_update(read=True))
     if job is None:
         return f"there is no job {named} in this project; see /v1/jobs"
     if job.status != "succeeded":

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.db import now
 from app.lifecycle import events, outcomes
 from app.lifecycle.moves import move
-from app.tables import Artifact, Attempt, Job
+from app.tables import Artifact, Attempt, Checkpoint, Job
 from stillhouse.spec.reasons import REASONS
 
 RETRY_BACKOFF_SECONDS = 2.0
@@ -42,8 +43,8 @@ def end(
     """End the current attempt of a locked job without success.
 
     A worker that was asked to stop ends the job as it was asked to. Otherwise the reason decides: failed, or back to
-    the queue; but after ``max_losses`` lost attempts in a row without a new checkpoint failed as poison, and after
-    ``OUTAGE_TRIES`` that an outage ended failed with its own reason.
+    the queue; but after ``max_losses`` lost attempts without a new checkpoint failed as poison, and after
+    ``OUTAGE_TRIES`` that an outage ended failed with its own reason. Neither count adds to the other.
     """
     _end_attempt(session, job, reason=reason, exit_=exit_)
     if job.stop_reason is not None:
@@ -54,21 +55,35 @@ def end(
     if not meaning.retryable:
         move(session, job, meaning.status, reason=reason, detail=detail)
         return
-    if meaning.fault == "platform":
-        job.losses += 1
-        if meaning.outage:
-            if job.losses >= OUTAGE_TRIES:
-                move(session, job, "failed", reason=reason, detail=detail)
-                return
-            job.not_before = now(session) + timedelta(seconds=RETRY_BACKOFF_SECONDS * 2**job.losses)
-            move(session, job, "queued", reason=reason, detail=detail)
+    if meaning.outage:
+        tries = _since_checkpoint(session, job, reason)
+        if tries >= OUTAGE_TRIES:
+            move(session, job, "failed", reason=reason, detail=detail)
             return
+        job.not_before = now(session) + timedelta(seconds=RETRY_BACKOFF_SECONDS * 2**tries)
+    elif meaning.fault == "platform":
+        job.losses = _since_checkpoint(session, job, reason)
         if job.losses >= max_losses:
-            text = f"{job.losses} attempts in a row ended as {reason} without a new checkpoint; the last: {detail}"
+            text = f"{job.losses} attempts died without a new checkpoint; the last ended as {reason}: {detail}"
             move(session, job, "failed", reason="poison", detail=text)
             return
         job.not_before = now(session) + timedelta(seconds=RETRY_BACKOFF_SECONDS * (job.losses - 1))
     move(session, job, "queued", reason=reason, detail=detail)
+
+
+def _since_checkpoint(session: Session, job: Job, reason: str) -> int:
+    """How many attempts that ended like ``reason``, by an outage or otherwise lost, came to no newer checkpoint."""
+    outage = REASONS[reason].outage
+    alike = [
+        name
+        for name, meaning in REASONS.items()
+        if meaning.fault == "platform" and meaning.retryable and meaning.outage == outage
+    ]
+    newest = select(func.coalesce(func.max(Checkpoint.attempt), 0)).where(Checkpoint.job_id == job.id)
+    lost = select(func.count()).where(
+        Attempt.job_id == job.id, Attempt.n >= newest.scalar_subquery(), Attempt.reason.in_(alike)
+    )
+    return session.scalars(lost).one()
 
 
 def _end_attempt(session: Session, job: Job, *, reason: str | None, exit_: int | None) -> None:

@@ -49,7 +49,7 @@ class Job(Base):
 
     attempt: Mapped[int] = mapped_column(default=0)
     losses: Mapped[int] = mapped_column(default=0)
-    """Attempts lost in a row without a new checkpoint."""
+    """Attempts that died without a new checkpoint; those that an outage ended are not among them."""
     not_before: Mapped[datetime | None]
     lease_token: Mapped[str | None] = mapped_column(String(40))
     lease_owner: Mapped[str | None] = mapped_column(String(128), index=True)

@@ -89,6 +89,12 @@ REASONS: dict[str, Reason] = {
     "max_runtime": Reason(
         fault="user", retryable=False, status="failed", remedy="Raise resources.max_runtime, or train fewer epochs."
     ),
+    "validation_limit": Reason(
+        fault="user",
+        retryable=False,
+        status="failed",
+        remedy="Upload less, or have whoever runs the service raise STILLHOUSE_VALIDATION_SECONDS.",
+    ),
     "nan_loss": Reason(
         fault="user",
         retryable=False,

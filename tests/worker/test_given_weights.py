@@ -234,7 +234,8 @@ def test_an_onnx_teacher_is_asked_and_never_trained(digits: Dataset, tmp_path: P
     shape = Preprocessing((1, 8, 8), (0.3,), (0.4,))
     described = weights.describe(weights.ONNX, "standard", shape, digits.classes, 0)
     (tmp_path / "teacher.json").write_text(json.dumps(described))
-    (tmp_path / "teacher.onnx").write_bytes(linear_model(64, 10))
+    values = torch.randn(64, 10, generator=torch.Generator().manual_seed(1))
+    (tmp_path / "teacher.onnx").write_bytes(linear_model(values))
     wanted = spec(teacher={"architecture": "onnx", "weights": "mdl_1"})
     assert [phase.name for phase in phases(wanted)] == ["student-0", "control-0"]
     teacher = ready_teachers(wanted, digits)["teacher"]
@@ -245,9 +246,8 @@ def test_an_onnx_teacher_is_asked_and_never_trained(digits: Dataset, tmp_path: P
     assert torch.allclose(told.exp().sum(dim=1), torch.ones(4), atol=1e-5)
 
 
-def linear_model(features: int, classes: int) -> bytes:
-    """One linear layer that answers with probabilities."""
-    values = torch.randn(features, classes, generator=torch.Generator().manual_seed(1)).numpy()
+def linear_model(values: torch.Tensor) -> bytes:
+    """One linear layer [features, classes], without a bias, that answers with probabilities."""
     graph = onnx.helper.make_graph(
         [
             onnx.helper.make_node("Flatten", ["images"], ["flat"]),
@@ -256,8 +256,8 @@ def linear_model(features: int, classes: int) -> bytes:
         ],
         "teacher",
         [onnx.helper.make_tensor_value_info("images", 1, ["N", 1, 8, 8])],
-        [onnx.helper.make_tensor_value_info("out", 1, ["N", classes])],
-        [onnx.numpy_helper.from_array(values, "weight")],
+        [onnx.helper.make_tensor_value_info("out", 1, ["N", values.shape[1]])],
+        [onnx.numpy_helper.from_array(values.numpy(), "weight")],
     )
     opset = [onnx.helper.make_opsetid("", 17)]
     written: bytes = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9).SerializeToString()

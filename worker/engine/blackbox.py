@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.engine.errors import WeightsRefused
+from worker.engine.memory import out_of_memory
 
 Kind = Literal["logits", "probabilities", "log-probabilities"]
 MAX_BYTES = 2 * 2**30
@@ -116,6 +117,8 @@ def _checked(path: Path) -> bytes:
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's own classes
+        if out_of_memory(error):
+            raise
         raise WeightsRefused(f"the file is no ONNX model: {_first_line(error)}.", remedy=_EXPORT) from error
     foreign = {entry.domain for entry in model.opset_import} - _DOMAINS
     if foreign or not model.graph.output:
@@ -156,6 +159,8 @@ def _open(content: bytes) -> Any:
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes
+        if out_of_memory(error):
+            raise
         raise WeightsRefused(f"onnxruntime cannot open the file: {_first_line(error)}.", remedy=_EXPORT) from error
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in _TYPES:

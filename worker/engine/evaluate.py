@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -111,6 +111,16 @@ def measure(network: Network) -> Footprint:
         parameters=sum(parameter.numel() for parameter in body.parameters()),
         flops=count_flops(body, network.preprocessing.shape),
         latency_ms=_latency(network),
+    )
+
+
+def in_all(shapes: Sequence[Footprint]) -> Footprint:
+    """What networks cost together; no number of operations where one of them has none."""
+    flops = [shape.flops for shape in shapes if shape.flops is not None]
+    return Footprint(
+        parameters=sum(shape.parameters for shape in shapes),
+        flops=sum(flops) if len(flops) == len(shapes) else None,
+        latency_ms=sum(shape.latency_ms for shape in shapes),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,8 +13,15 @@ from torch import Tensor
 
 from worker.engine.errors import OutOfMemory
 
-_SIGNS = ("can't allocate memory", "not enough memory", "bad_alloc", "bad allocation", "out of memory")
-"""In the messages of RuntimeErrors, which torch's allocator for the CPU raises, among others."""
+_SIGNS = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "bad allocation",
+    "out of memory",
+)
+"""In the messages of RuntimeErrors, which torch's allocator for the CPU raises, or its mapping of files."""
 _PERHAPS = "could not create a primitive"
 """What oneDNN says where it gets no memory, but not only there: where a smaller batch gets on, it was that."""
 
@@ -22,6 +30,8 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that memory is used up, whoever noticed."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 

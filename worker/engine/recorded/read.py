@@ -20,6 +20,7 @@ from worker.engine.data.files import Files, Member, shown
 from worker.engine.data.npy import mapped_array
 from worker.engine.data.unpack import unpack
 from worker.engine.errors import WeightsRefused
+from worker.engine.memory import out_of_memory
 
 Array = npt.NDArray[np.generic]
 
@@ -72,6 +73,8 @@ def _safetensors(upload: Path) -> dict[str, Array]:
             name: (tensor.float() if tensor.is_floating_point() else tensor).numpy() for name, tensor in tensors.items()
         }
     except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
         raise WeightsRefused(f"the safetensors file is damaged: {error}.", remedy="Write it again.") from error
 
 
@@ -114,6 +117,8 @@ def _csv(upload: Path) -> Iterator[pa.RecordBatch]:
         with pyarrow.csv.open_csv(upload, read_options=read_options) as batches:
             yield from batches
     except pa.ArrowException as error:
+        if out_of_memory(error):
+            raise
         raise WeightsRefused(f"the CSV cannot be read: {str(error)[:200]}.", remedy=_REMEDY) from error
 
 
@@ -130,6 +135,8 @@ def _parquet(upload: Path) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(upload) as file:
             yield from file.iter_batches(batch_size=4096)
     except pa.ArrowException as error:
+        if out_of_memory(error):
+            raise
         raise WeightsRefused(f"the Parquet file cannot be read: {str(error)[:200]}.", remedy=_REMEDY) from error
 
 

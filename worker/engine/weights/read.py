@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from worker.engine.errors import WeightsRefused
+from worker.engine.memory import out_of_memory
 
 MAX_BYTES = 16 * 2**30
 _MAX_MEMBERS = 200_000
@@ -63,7 +64,10 @@ class Found:
 
 
 def read(path: Path, *, max_bytes: int = MAX_BYTES) -> Found:
-    """The tensors of ``path``. Raises WeightsRefused, with a remedy, for whatever is not plainly a set of weights."""
+    """The tensors of ``path``. Raises WeightsRefused, with a remedy, for whatever is not plainly a set of weights.
+
+    What the memory does not suffice for raises as it does, since that says nothing of the file.
+    """
     size = path.stat().st_size
     if size > max_bytes:
         raise WeightsRefused(
@@ -120,6 +124,8 @@ def _load(path: Path) -> Any:
         message = f"the file holds {what} beside its weights, and to load that would run code; nothing of it was run."
         raise WeightsRefused(message, remedy=_REMEDY) from error
     except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsRefused(f"the file is damaged: {reason}.", remedy=_REMEDY) from error
 
@@ -128,6 +134,8 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         loaded: dict[str, Tensor] = load_file(path)
     except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
         raise WeightsRefused(f"the safetensors file is damaged: {error}.", remedy="Copy or save it again.") from error
     return loaded
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from worker.engine.data.files import TOTAL_LIMIT, Files, Member, shown
 from worker.engine.data.found import SPLITS, EncodedImage, Found, Split, class_names
 from worker.engine.errors import UnusableUpload
+from worker.engine.memory import out_of_memory
 
 _IMAGE, _LABEL = ("image", "img", "images", "jpg", "png"), ("label", "labels", "fine_label", "class", "target", "cls")
 _BATCH = 64
@@ -39,6 +40,8 @@ def read(files: Files) -> Found:
                     names = names or _class_label(file)
                     _take(file, table, split, encoded, rows)
             except pa.ArrowException as error:
+                if out_of_memory(error):
+                    raise
                 raise UnusableUpload(
                     f"{shown(table.name)} cannot be read: {str(error)[:200]}.", remedy="Write it again."
                 ) from error
