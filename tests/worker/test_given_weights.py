@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import json
 import re
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -126,10 +127,17 @@ def test_weights_in_the_folder_are_preferred_and_a_wrong_digest_is_refused(
     assert not Path("made").exists()
 
 
-def test_the_fetching_child_stages_published_weights_once(files: dict[str, Path], tmp_path: Path) -> None:
+@pytest.fixture
+def given() -> Iterator[Path]:
+    """A folder that a child may read whose user is another: pytest's own are closed."""
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+def test_the_fetching_child_stages_published_weights_once(files: dict[str, Path], given: Path, tmp_path: Path) -> None:
     """From a folder that holds them, in its own process; where the digest is another, it says so in one line."""
-    given = tmp_path / "given"
-    (given / "weights").mkdir(parents=True)
+    (given / "weights").mkdir()
     for file in files.values():
         (given / "weights" / file.name).write_bytes(file.read_bytes())
     settings = Settings(data_dir=tmp_path / "data", datasets_dir=given)
