@@ -125,7 +125,8 @@ def list_keys(
         print(json.dumps({"object": "list", "data": data, "has_more": False, "next_cursor": None}, indent=2))
         return
     headings = ("name", "project", "scopes", "key", "last used", "revoked")
-    table = Table(Column("id", no_wrap=True), *headings, box=None, pad_edge=False)
+    others = [Column(heading, overflow="fold") for heading in headings]
+    table = Table(Column("id", no_wrap=True), *others, box=None, pad_edge=False)
     for key in found:
         used, revoked = (str(moment or "") for moment in (key.last_used_at, key.revoked_at))
         table.add_row(key.id, key.name, key.project, " ".join(key.scopes), f"{key.prefix}…", used, revoked)

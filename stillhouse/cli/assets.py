@@ -26,7 +26,9 @@ models = typer.Typer(no_args_is_help=True, help="Models of one's own.")
 
 Asset = TypeVar("Asset", DataSet, Model)
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return before it is validated.")]
-GoOn = Annotated[str | None, typer.Option("--upload", help="upl_…: go on with an upload that was cut.")]
+GoOn = Annotated[
+    str | None, typer.Option("--upload", help="upl_…: go on with an upload that was cut, with the same file.")
+]
 STYLES = {"pending": "yellow", "validating": "cyan", "ready": "green", "rejected": "red"}
 
 

@@ -55,7 +55,8 @@ def list_keys(
     if as_json:
         print_json(found)
         return
-    table = Table(Column("id", no_wrap=True), "name", "scopes", "key", "revoked", box=None, pad_edge=False)
+    others = [Column(heading, overflow="fold") for heading in ("name", "scopes", "key", "revoked")]
+    table = Table(Column("id", no_wrap=True), *others, box=None, pad_edge=False)
     for key in found:
         table.add_row(key.id, escape(key.name), " ".join(key.scopes), f"{key.prefix}…", str(key.revoked_at or ""))
     out.print(table)

@@ -64,8 +64,8 @@ def _limit(name: str, value: str) -> int | None:
 
 
 def _table(found: list[Project]) -> Table:
-    headings = ("name", "running", "waiting", "storage bytes")
-    table = Table(Column("id", no_wrap=True), *headings, box=None, pad_edge=False)
+    others = [Column(heading, overflow="fold") for heading in ("name", "running", "waiting", "storage bytes")]
+    table = Table(Column("id", no_wrap=True), *others, box=None, pad_edge=False)
     for each in found:
         used, limits = each.usage.model_dump(), each.in_force.model_dump()
         cells = [f"{used[name]:,} of {'any' if limits[name] is None else f'{limits[name]:,}'}" for name in used]
