@@ -12,7 +12,7 @@ import typer
 import uvicorn
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from app import doctor as doctor_module
 from app import logs, tracing
@@ -124,7 +124,9 @@ def list_keys(
         data = [key.model_dump(mode="json") for key in found]
         print(json.dumps({"object": "list", "data": data, "has_more": False, "next_cursor": None}, indent=2))
         return
-    table = Table("id", "name", "project", "scopes", "key", "last used", "revoked")
+    headings = ("name", "project", "scopes", "key", "last used", "revoked")
+    others = [Column(heading, overflow="fold") for heading in headings]
+    table = Table(Column("id", no_wrap=True), *others, box=None, pad_edge=False)
     for key in found:
         used, revoked = (str(moment or "") for moment in (key.last_used_at, key.revoked_at))
         table.add_row(key.id, key.name, key.project, " ".join(key.scopes), f"{key.prefix}…", used, revoked)
@@ -145,7 +147,7 @@ def main() -> None:
     os.umask(0o077)  # what is written here is this user's alone: keys' digests, specs, models
     logs.configure("app", form="text", level=logging.WARNING)
     with mendable():
-        cli()
+        cli(prog_name="stillhouse")
 
 
 if __name__ == "__main__":

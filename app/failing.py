@@ -12,6 +12,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.errors import AppError
 
+_STATUSES = {404: 4, 409: 6}
+"""The command's statuses for what an API would have answered; its table is in ``stillhouse --help``."""
+
 
 class CannotStart(Exception):
     """Why a process cannot start: a sentence that names the remedy."""
@@ -19,10 +22,12 @@ class CannotStart(Exception):
 
 @contextmanager
 def mendable() -> Iterator[None]:
-    """Turn what a person can mend into one line on stderr and exit status 1."""
+    """Turn what a person can mend into one line on stderr and an exit status: the command's for what it stands for."""
     try:
         yield
-    except (CannotStart, AppError, OSError) as error:
+    except AppError as error:
+        _say(str(error), status=_STATUSES.get(error.status, 1))
+    except (CannotStart, OSError) as error:
         _say(str(error))
     except ValidationError as error:
         found = error.errors()[0]
@@ -34,6 +39,6 @@ def mendable() -> Iterator[None]:
         _say(f"STILLHOUSE_DATABASE_URL cannot be used: {error}")
 
 
-def _say(sentence: str) -> None:
+def _say(sentence: str, *, status: int = 1) -> None:
     print(f"stillhouse: {' '.join(sentence.split())}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(status)

@@ -27,6 +27,7 @@ _BOUNDS = {
     "maxLength": "length ≤",
     "minItems": "items ≥",
     "maxItems": "items ≤",
+    "maxProperties": "pairs ≤",
 }
 
 
@@ -67,7 +68,8 @@ def rest() -> str:
     ]
     intro = (
         "# The REST API\n\n`/openapi.json` describes every field and answer. Send `Authorization: Bearer sk_…`; errors "
-        "are `application/problem+json` (RFC 9457) with `code`, `request_id` and `errors: [{pointer, code, message}]`."
+        "are `application/problem+json` (RFC 9457) with `code`, `request_id` and `errors: [{pointer, code, message}]`. "
+        "`/v1/uploads` speaks tus 1.0.0: each of its requests sends `Tus-Resumable: 1.0.0`."
     )
     return _page([intro, _table(("route", "what it does"), rows)])
 

@@ -14,6 +14,7 @@ from stillhouse.client.errors import (
     NotFound,
     StillhouseError,
     Unauthorized,
+    WrongFile,
 )
 from stillhouse.spec import JobSpec
 
@@ -31,4 +32,5 @@ __all__ = [
     "NotFound",
     "StillhouseError",
     "Unauthorized",
+    "WrongFile",
 ]

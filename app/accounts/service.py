@@ -55,9 +55,11 @@ def _project(session: Session, name: str) -> Project:
 
 
 def find_all(session: Session, *, project: str | None = None) -> list[ApiKeyResource]:
-    """Every key, of one project or of all, newest first."""
+    """Every key, of one project or of all, newest first. Raises NotFound for a project that does not exist."""
     rows = select(ApiKey, Project.name).join(Project).order_by(ApiKey.id.desc())
     if project is not None:
+        if session.scalar(select(Project.id).where(Project.name == project)) is None:
+            raise NotFound(f"no project {project!r}")
         rows = rows.where(Project.name == project)
     return [
         ApiKeyResource(

@@ -204,7 +204,10 @@ def _tags(header: str) -> set[str]:
 
 
 def _check_range(wanted: str, size: int) -> None:
-    """Raise RangeNotSatisfiable unless the first range begins within ``size`` bytes."""
-    match = re.match(r"bytes=(?:(\d{1,18})-\d{0,18}|-([1-9]\d{0,17}))(?:,|$)", wanted.replace(" ", ""))
-    if match is None or (match[1] is not None and int(match[1]) >= size):
-        raise RangeNotSatisfiable(f"Range {wanted[:100]!r} names no bytes of this file, which holds {size}")
+    """Raise RangeNotSatisfiable unless each range begins within ``size`` bytes and ends where it begins, or later."""
+    unit, _, listed = wanted.replace(" ", "").partition("=")
+    for each in listed.rstrip(",").split(","):
+        match = re.fullmatch(r"(\d{1,18})-(\d{0,18})|-([1-9]\d{0,17})", each)
+        first = int((match and match[1]) or 0)
+        if unit != "bytes" or match is None or not first < size or int(match[2] or size) < first:
+            raise RangeNotSatisfiable(f"Range {wanted[:100]!r} names no bytes of this file, which holds {size}")

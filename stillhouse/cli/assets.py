@@ -18,7 +18,7 @@ from stillhouse.assets import DataSet, Model
 from stillhouse.cli import exits
 from stillhouse.cli.output import Json, err, out, print_json
 from stillhouse.client import Client
-from stillhouse.client.errors import StillhouseError
+from stillhouse.client.errors import ApiError, ConnectionFailed, NotFound
 from stillhouse.spec.footprints import LOGITS
 
 datasets = typer.Typer(no_args_is_help=True, help="Data sets of one's own.")
@@ -26,7 +26,9 @@ models = typer.Typer(no_args_is_help=True, help="Models of one's own.")
 
 Asset = TypeVar("Asset", DataSet, Model)
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return before it is validated.")]
-GoOn = Annotated[str | None, typer.Option("--upload", help="upl_…: go on with an upload that was cut.")]
+GoOn = Annotated[
+    str | None, typer.Option("--upload", help="upl_…: go on with an upload that was cut, with the same file.")
+]
 STYLES = {"pending": "yellow", "validating": "cyan", "ready": "green", "rejected": "red"}
 
 
@@ -125,11 +127,14 @@ def _packed(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
+    files = sorted(found for found in path.rglob("*") if found.is_file())
+    if not files:
+        raise exits.CommandError(f"the folder {path} holds no file", exits.USAGE)
     with tempfile.TemporaryDirectory(prefix="stillhouse-") as folder:
         packed = Path(folder) / f"{path.resolve().name}.tar"
         err.print(f"packing {path} into a temporary tar", highlight=False)
         with tarfile.open(packed, "w", format=tarfile.PAX_FORMAT) as archive:
-            for file in sorted(found for found in path.rglob("*") if found.is_file()):
+            for file in files:
                 info = tarfile.TarInfo(file.relative_to(path).as_posix())
                 info.size = file.stat().st_size
                 with file.open("rb") as content:
@@ -145,7 +150,9 @@ def _send(client: Client, file: Path, upload_id: str | None) -> str:
         with Progress(*columns, console=err, disable=not err.is_terminal) as bars:
             bar = bars.add_task("", total=file.stat().st_size)
             client.upload(file, upload_id=sending, on_progress=lambda at, _total: bars.update(bar, completed=at))
-    except (StillhouseError, KeyboardInterrupt):
+    except NotFound:
+        raise
+    except (ApiError, ConnectionFailed, KeyboardInterrupt):
         err.print(f"what has arrived is kept for a day; go on with --upload {sending}", highlight=False)
         raise
     err.print(f"sent {file.stat().st_size:,} bytes as {sending}", highlight=False)
@@ -222,4 +229,4 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise StillhouseError(f"{option} must be numbers separated by commas, not {text!r}") from error
+        raise typer.BadParameter(f"numbers separated by commas are needed, not {text!r}", param_hint=option) from error

@@ -185,10 +185,13 @@ def download(
 ) -> None:
     """Download a finished job's files; each is checked against its sha256."""
     folder = output or Path(job_id)
+    if folder.exists() and not folder.is_dir():
+        raise exits.CommandError(f"{folder} is a file; name a folder with -o", exits.USAGE)
     with Client() as client:
         found = client.artifacts(job_id)
         if not found:
-            raise StillhouseError(f"{job_id} has no files; only a job that succeeded has")
+            why = f"{job_id} is {client.get(job_id).status} and has no files; only a job that succeeded has"
+            raise exits.CommandError(why, exits.REFUSED)
         files = client.download(job_id, folder)
     if as_json:
         print_json(found)

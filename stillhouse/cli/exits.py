@@ -25,6 +25,7 @@ from stillhouse.client.errors import (
     NotFound,
     StillhouseError,
     Unauthorized,
+    WrongFile,
 )
 from stillhouse.spec import Status
 
@@ -32,6 +33,7 @@ FAILED, USAGE, CANCELLED, MISSING, UNREACHABLE, REFUSED, CORRUPT, INTERRUPTED = 
 
 _BY_ERROR: tuple[tuple[type[StillhouseError], int], ...] = (
     (InvalidSpec, USAGE),
+    (WrongFile, USAGE),
     (NotFound, MISSING),
     (ConnectionFailed, UNREACHABLE),
     (NotConfigured, UNREACHABLE),
@@ -42,8 +44,18 @@ _BY_ERROR: tuple[tuple[type[StillhouseError], int], ...] = (
 )
 
 
+class CommandError(StillhouseError):
+    """What a command finds by itself: a sentence, and the status to end with."""
+
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
 def of_error(error: StillhouseError) -> int:
     """The status for an error."""
+    if isinstance(error, CommandError):
+        return error.status
     return next((status for kind, status in _BY_ERROR if isinstance(error, kind)), FAILED)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from stillhouse.cli import server
 from stillhouse.cli.output import Json, out, print_json
@@ -31,7 +31,7 @@ def create_key(
     as_json: Json = False,
 ) -> None:
     """Make a key and print it, this once."""
-    named = ["--project", project] if project else []
+    named = ["--project", project] if project is not None else []
     _by_way_of_the_database(["create", "--name", name, "--scopes", scopes, *named], as_json=as_json)
     with Client() as client:
         made = client.create_key(name=name, scopes=[scope.strip() for scope in scopes.split(",")], project=project)
@@ -48,14 +48,15 @@ def list_keys(
     as_json: Json = False,
 ) -> None:
     """The project's keys; by way of the database, those of every project."""
-    named = ["--project", project] if project else []
+    named = ["--project", project] if project is not None else []
     _by_way_of_the_database(["list", *named], as_json=as_json)
     with Client() as client:
         found = client.keys(project=project)
     if as_json:
         print_json(found)
         return
-    table = Table("id", "name", "scopes", "key", "revoked")
+    others = [Column(heading, overflow="fold") for heading in ("name", "scopes", "key", "revoked")]
+    table = Table(Column("id", no_wrap=True), *others, box=None, pad_edge=False)
     for key in found:
         table.add_row(key.id, escape(key.name), " ".join(key.scopes), f"{key.prefix}…", str(key.revoked_at or ""))
     out.print(table)

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
+from stillhouse.cli import exits
 from stillhouse.cli.output import Json, out, print_json
 from stillhouse.client import Client
-from stillhouse.client.errors import StillhouseError
 from stillhouse.projects import Project
 
 projects = typer.Typer(no_args_is_help=True, help="Projects and their limits.")
@@ -45,7 +45,8 @@ def limit_project(
     with Client() as client:
         named = [each for each in client.projects() if project in (each.id, each.name)]
         if not named:
-            raise StillhouseError(f"no project {project!r} is in sight of this key; see: stillhouse projects list")
+            why = f"no project {project!r} is in sight of this key; see: stillhouse projects list"
+            raise exits.CommandError(why, exits.MISSING)
         limited = client.limit_project(named[0].id, limits)
     if as_json:
         print_json(limited)
@@ -63,7 +64,8 @@ def _limit(name: str, value: str) -> int | None:
 
 
 def _table(found: list[Project]) -> Table:
-    table = Table("id", "name", "running", "waiting", "storage bytes")
+    others = [Column(heading, overflow="fold") for heading in ("name", "running", "waiting", "storage bytes")]
+    table = Table(Column("id", no_wrap=True), *others, box=None, pad_edge=False)
     for each in found:
         used, limits = each.usage.model_dump(), each.in_force.model_dump()
         cells = [f"{used[name]:,} of {'any' if limits[name] is None else f'{limits[name]:,}'}" for name in used]

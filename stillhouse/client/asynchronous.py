@@ -93,7 +93,7 @@ class AsyncClient(AsyncUploads):
         await self._send(calls.delete(job_id))
 
     async def follow(self, job_id: str, *, after_seq: int = 0) -> AsyncIterator[Event]:
-        silent, over = 0, False
+        silent, over, patience = 0, False, CONNECT_ATTEMPTS - 1
         while True:
             headers, before = {"Last-Event-ID": str(after_seq)}, after_seq
             try:
@@ -101,6 +101,7 @@ class AsyncClient(AsyncUploads):
                     if not source.response.is_success:
                         await source.response.aread()
                         raise_for(source.response)
+                    patience = 8 * CONNECT_ATTEMPTS  # there is a server: its restart is waited for
                     async for message in source.aiter_sse():
                         if not message.data:
                             continue  # a ping; httpx-sse hands it on once an id has been seen
@@ -113,8 +114,8 @@ class AsyncClient(AsyncUploads):
                     return  # the terminal event had been seen before the call
                 over = (await self.get(job_id)).terminal
             except httpx.TransportError as error:
-                if silent >= 8 * CONNECT_ATTEMPTS:
-                    raise ConnectionFailed(f"no answer from {self.url}: {error}") from error
+                if silent >= patience:
+                    raise ConnectionFailed(f"no answer from {self.url}: {error}; is the server running?") from error
             silent += 1
             await asyncio.sleep(pause_before(min(silent, 3)))
 

@@ -152,12 +152,12 @@ def workers() -> Call[Page[Worker]]:
 
 
 def create_key(name: str, scopes: Sequence[str], project: str | None) -> Call[NewApiKey]:
-    body = {"name": name, "scopes": list(scopes), **({"project": project} if project else {})}
+    body = {"name": name, "scopes": list(scopes), **({} if project is None else {"project": project})}
     return Call("POST", "/v1/api-keys", into(NewApiKey), json=body, repeatable=False)
 
 
 def list_keys(project: str | None) -> Call[Page[ApiKey]]:
-    return Call("GET", "/v1/api-keys", into(Page[ApiKey]), params={"project": project} if project else {})
+    return Call("GET", "/v1/api-keys", into(Page[ApiKey]), params={} if project is None else {"project": project})
 
 
 def revoke_key(key_id: str) -> Call[None]:

@@ -4,6 +4,7 @@ StillhouseError
 ├── ConnectionFailed     no server answered
 ├── NotConfigured        no URL or key is known
 ├── IntegrityError       a downloaded file is not what its digest says
+├── WrongFile            an upload was begun with another file
 └── ApiError             the server answered with a problem (RFC 9457)
     ├── Unauthorized     401
     ├── Forbidden        403
@@ -36,6 +37,10 @@ class NotConfigured(StillhouseError):
 
 class IntegrityError(StillhouseError):
     """A downloaded file is not what its digest says; nothing of it was kept."""
+
+
+class WrongFile(StillhouseError):
+    """An upload was begun with another file; nothing of this one was sent."""
 
 
 class ApiError(StillhouseError):
@@ -87,8 +92,15 @@ def raise_for(response: httpx.Response) -> None:
     try:
         problem = Problem.model_validate(response.json())
     except (json.JSONDecodeError, ValidationError):
-        detail = f"{response.request.method} {response.request.url} answered {response.status_code}"
         problem = Problem(
-            title="HTTP error", status=response.status_code, detail=detail, code="http_error", request_id=""
+            title="HTTP error", status=response.status_code, detail=_detail(response), code="http_error", request_id=""
         )
     raise _BY_STATUS.get(response.status_code, ApiError)(problem)
+
+
+def _detail(response: httpx.Response) -> str:
+    """What is said where the server did not: an answer to HEAD has no body, and a proxy's has another."""
+    asked = response.request
+    if asked.method == "HEAD" and response.status_code == 404:
+        return f"no upload {asked.url.path.rpartition('/')[2]}: it has expired, or something has been made of it"
+    return f"{asked.method} {asked.url} answered {response.status_code}"

@@ -133,7 +133,7 @@ class Client(Uploads):
 
     def follow(self, job_id: str, *, after_seq: int = 0) -> Iterator[Event]:
         """Events as they happen, up to the terminal one. Goes on by itself after a cut or a server's restart."""
-        silent, over = 0, False
+        silent, over, patience = 0, False, CONNECT_ATTEMPTS - 1
         while True:
             headers, before = {"Last-Event-ID": str(after_seq)}, after_seq
             try:
@@ -141,6 +141,7 @@ class Client(Uploads):
                     if not source.response.is_success:
                         source.response.read()
                         raise_for(source.response)
+                    patience = 8 * CONNECT_ATTEMPTS  # there is a server: its restart is waited for
                     for message in source.iter_sse():
                         if not message.data:
                             continue  # a ping; httpx-sse hands it on once an id has been seen
@@ -153,8 +154,8 @@ class Client(Uploads):
                     return  # the terminal event had been seen before the call
                 over = self.get(job_id).terminal
             except httpx.TransportError as error:
-                if silent >= 8 * CONNECT_ATTEMPTS:
-                    raise ConnectionFailed(f"no answer from {self.url}: {error}") from error
+                if silent >= patience:
+                    raise ConnectionFailed(f"no answer from {self.url}: {error}; is the server running?") from error
             silent += 1
             time.sleep(pause_before(min(silent, 3)))
 

@@ -15,7 +15,7 @@ import httpx
 from stillhouse.assets import DataSet, Model, Upload
 from stillhouse.client.calls import Call, into, nothing
 from stillhouse.client.config import CONNECT_ATTEMPTS, pause_before
-from stillhouse.client.errors import ApiError, ConnectionFailed, StillhouseError
+from stillhouse.client.errors import ApiError, ConnectionFailed, StillhouseError, WrongFile
 from stillhouse.resources import Page
 
 Answer = TypeVar("Answer")
@@ -40,8 +40,16 @@ def begin(path: Path) -> Call[Upload]:
     return Call("POST", "/v1/uploads", into(Upload), headers=headers)
 
 
-def progress(upload_id: str) -> Call[int]:
-    return Call("HEAD", f"/v1/uploads/{upload_id}", _offset, headers=_TUS)
+def progress(upload_id: str, size: int) -> Call[int]:
+    """How much has arrived of a file. Raises WrongFile when the upload is not of one of ``size`` bytes."""
+
+    def parse(response: httpx.Response) -> int:
+        if (length := int(response.headers["Upload-Length"])) != size:
+            begun = f"{upload_id} was begun with a file of {length:,} bytes and this one holds {size:,}"
+            raise WrongFile(f"{begun}; go on with the same file, or begin another upload")
+        return _offset(response)
+
+    return Call("HEAD", f"/v1/uploads/{upload_id}", parse, headers=_TUS)
 
 
 def piece(upload_id: str, offset: int, data: bytes) -> Call[int]:
@@ -126,14 +134,14 @@ class Uploads:
         """Send a file in; its upload's id. With ``upload_id`` an earlier try is gone on with."""
         made = upload_id or self.begin_upload(path)
         sending = _Sending(made, on_progress, path.stat().st_size)
-        sending.arrived(self._send(progress(made)) if upload_id else 0)
+        sending.arrived(self._send(progress(made, sending.size)) if upload_id else 0)
         while sending.offset < sending.size:
             data = read_piece(path, sending.offset)
             try:
                 sending.arrived(self._send(piece(made, sending.offset, data)))
             except (ConnectionFailed, ApiError) as error:
                 time.sleep(sending.failed(error))
-                sending.offset = self._send(progress(made))
+                sending.offset = self._send(progress(made, sending.size))
         return made
 
     def drop_upload(self, upload_id: str) -> None:
@@ -199,14 +207,14 @@ class AsyncUploads:
     async def upload(self, path: Path, *, upload_id: str | None = None, on_progress: OnProgress | None = None) -> str:
         made = upload_id or (await self._send(begin(path))).id
         sending = _Sending(made, on_progress, (await asyncio.to_thread(path.stat)).st_size)
-        sending.arrived(await self._send(progress(made)) if upload_id else 0)
+        sending.arrived(await self._send(progress(made, sending.size)) if upload_id else 0)
         while sending.offset < sending.size:
             data = await asyncio.to_thread(read_piece, path, sending.offset)
             try:
                 sending.arrived(await self._send(piece(made, sending.offset, data)))
             except (ConnectionFailed, ApiError) as error:
                 await asyncio.sleep(sending.failed(error))
-                sending.offset = await self._send(progress(made))
+                sending.offset = await self._send(progress(made, sending.size))
         return made
 
     async def create_dataset(self, *, name: str, upload: str, image_size: int | None = None) -> DataSet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class SpecModel(BaseModel):
@@ -33,8 +33,31 @@ Duration = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=int |
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
 """One line of a person's own words: anything but control characters, which no terminal and no database should get."""
 
-QueueName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+_QUEUE = r"[A-Za-z0-9_-]+"
+_LABEL = r"[A-Za-z0-9][A-Za-z0-9._:/-]*"
+
+
+def _matching(pattern: str, words: str) -> AfterValidator:
+    """Hold a name to a pattern, and say in words what may be."""
+
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value) is None:
+            raise ValueError(f"{value!r} is not made of {words}")
+        return value
+
+    return AfterValidator(check)
+
+
+QueueName = Annotated[
+    str,
+    Field(min_length=1, max_length=64, json_schema_extra={"pattern": f"^{_QUEUE}$"}),
+    _matching(_QUEUE, "letters (a to z, A to Z), digits, '_' and '-' alone"),
+]
 """A queue: it names a channel of the broker."""
 
-Label = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")]
+Label = Annotated[
+    str,
+    Field(min_length=1, max_length=64, json_schema_extra={"pattern": f"^{_LABEL}$"}),
+    _matching(_LABEL, "letters (a to z, A to Z), digits and '._:/-' alone, a letter or digit first"),
+]
 """A tag or a metadata key: letters, digits and ``._:/-``."""

@@ -46,9 +46,13 @@ class JobSpec(SpecModel):
         default=["safetensors"], min_length=1, max_length=8, description="Forms in which the student is served."
     )
     resources: Resources = Field(default_factory=Resources)
-    tags: list[Label] = Field(default=[], max_length=32, description="To find the job by.")
+    tags: list[Label] = Field(
+        default=[], max_length=32, description="To find the job by: letters (a to z, A to Z), digits and `._:/-`."
+    )
     metadata: dict[Label, Annotated[Text, Field(max_length=512)]] = Field(
-        default={}, max_length=32, description="Your own pairs, kept and searchable."
+        default={},
+        max_length=32,
+        description="Your own pairs, kept and searchable: keys like tags, values of at most 512 characters in a line.",
     )
 
     @model_validator(mode="after")

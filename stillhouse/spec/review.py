@@ -47,7 +47,7 @@ def review(spec: JobSpec, uploaded: DatasetFacts | None = None) -> Review:
     _check_split(spec, dataset, found)
     found.student = _footprint("/student", spec.student, dataset, found)
     found.teacher = _teachers(spec, dataset, found)
-    _compare(found)
+    _compare(spec, found)
     _check_schedule("", spec.training, found)
     for teacher in spec.teachers:
         if (first := training_of(teacher)) is not None:
@@ -200,10 +200,10 @@ def _footprint(pointer: str, network: Network, dataset: DatasetFacts, found: Rev
     return traced.footprint
 
 
-def _compare(found: Review) -> None:
+def _compare(spec: JobSpec, found: Review) -> None:
     teacher, student = (each.parameters if each else None for each in (found.teacher, found.student))
-    if teacher is not None and student is not None and teacher <= student:
+    if teacher is not None and student is not None and teacher < student and spec.training.generations == 1:
         found.warnings.append(
-            f"the teacher ({teacher:,} parameters) is no larger than its student "
+            f"the teacher ({teacher:,} parameters) is smaller than its student "
             f"({student:,}); distillation is meant for a larger teacher"
         )

@@ -154,7 +154,7 @@ class Resources(SpecModel):
         description="GPUs of one machine, each with its part of every batch; only a worker with so many takes the "
         "job. A worker without a GPU has its CPU for one; 0 trains on the CPU.",
     )
-    queue: QueueName = "default"
+    queue: QueueName = Field(default="default", description="Letters (a to z, A to Z), digits, `_` and `-`.")
     priority: int = Field(default=0, ge=-100, le=100, description="Higher is claimed first.")
     max_runtime: Duration | None = Field(
         default=None, description="Of all attempts together, in seconds or as 6h; null is no limit."

@@ -85,7 +85,12 @@ def test_a_dry_run_stores_nothing_and_warns(client: TestClient, doorbell: Record
     assert body["admissible"]
     assert body["estimate"]["student_parameters"] == 77_754
     assert body["estimate"]["seconds"] is None
-    assert any("no larger than its student" in warning for warning in body["warnings"])
+    assert any("is smaller than its student" in warning for warning in body["warnings"])
+    alike = {**spec, "teacher": spec["student"]}
+    reborn = {**spec, "training": {"epochs": 1, "generations": 2}}
+    for changed in (alike, reborn):
+        warnings = client.post("/v1/jobs?dry_run=true", json=changed).json()["warnings"]
+        assert not any("larger teacher" in warning for warning in warnings), warnings
     assert client.get("/v1/jobs").json()["data"] == []
     assert doorbell.rung == []
 
@@ -116,6 +121,9 @@ def test_a_dry_run_estimates_time_from_jobs_like_it(
         ({"student": {}}, "/student/architecture", "required"),
         ({"dataset": {"id": "digits", "validation": 0.001}}, "/dataset/validation", "without an image"),
         ({"unknown": 1}, "/unknown", "not permitted"),
+        ({"tags": ["ok", "grün"]}, "/tags/1", "'grün' is not made of letters (a to z, A to Z), digits and '._:/-'"),
+        ({"metadata": {"a b": "x"}}, "/metadata/a b", "'a b' is not made of letters"),
+        ({"resources": {"queue": "a/b"}}, "/resources/queue", "digits, '_' and '-' alone"),
         ({"teacher": None}, "", "needs a teacher"),
     ],
 )

@@ -146,5 +146,13 @@ def test_numbers_that_are_none_are_said_before_anything_is_sent(running: Service
     (tmp_path / "x.pth").write_bytes(b"weights")
     options = ["--architecture", "resnet8", "--classes", "10", "--mean", "0.5", "--std", "a", "--input-size", "8"]
     wrong = command("models", "upload", str(tmp_path / "x.pth"), *options, data_dir=running.data_dir)
-    assert (wrong.returncode, wrong.stdout) == (1, "")
-    assert "--std must be numbers" in wrong.stderr
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "Invalid value for --std: numbers separated by commas are needed, not 'a'" in wrong.stderr
+    (tmp_path / "empty" / "deep").mkdir(parents=True)
+    for path, options, status, why in (
+        ("empty", [], 2, "holds no file"),
+        ("x.pth", ["--upload", "upl_nope"], 4, "stillhouse: no upload upl_nope"),
+    ):
+        found = command("datasets", "upload", str(tmp_path / path), *options, data_dir=running.data_dir)
+        assert (found.returncode, why in found.stderr) == (status, True), found.stderr
+        assert "go on with" not in found.stderr

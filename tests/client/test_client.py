@@ -157,6 +157,18 @@ def test_following_goes_on_after_the_last_event_seen(connect: Connect) -> None:
     assert asked == ["0", "2", "2"]
 
 
+def test_following_does_not_wait_for_a_server_that_was_never_there(connect: Connect) -> None:
+    asked: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        raise httpx.ConnectError("refused")
+
+    with pytest.raises(ConnectionFailed, match="is the server running"):
+        list(connect(handler).follow("job_1"))
+    assert len(asked) == 5
+
+
 def test_following_after_the_last_event_ends(connect: Connect) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/events"):

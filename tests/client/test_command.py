@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -88,6 +89,9 @@ def test_a_cancelled_job_has_its_own_exit_status(running: Service, spec: Path) -
     job_id = json.loads(command("submit", str(spec), "--json", data_dir=running.data_dir).stdout)["id"]
     assert command("cancel", job_id, data_dir=running.data_dir).returncode == 0
     assert command("watch", job_id, data_dir=running.data_dir).returncode == 3
+    for options, status, why in (([], 6, "is cancelled and has no files"), (["-o", str(spec)], 2, "name a folder")):
+        refused = command("download", job_id, *options, data_dir=running.data_dir)
+        assert (refused.returncode, why in refused.stderr) == (status, True), refused.stderr
 
 
 def test_a_failed_job_has_its_own_exit_status(running: Service, spec: Path) -> None:
@@ -185,11 +189,20 @@ def test_an_operator_makes_a_project_and_limits_it(running: Service) -> None:
     own = json.loads(asked("projects", "list", STILLHOUSE_API_KEY=made["key"]).stdout)["data"]
     assert [row["name"] for row in own] == ["research"]
     for arguments, status, why in (
-        (("projects", "limit", "nobody", "--running", "1"), 1, "no project 'nobody' is in sight"),
+        (("projects", "limit", "nobody", "--running", "1"), 4, "no project 'nobody' is in sight"),
         (("projects", "limit", "research", "--running", "-1"), 2, "a whole number from 0 on, or none"),
     ):
         refused = asked(*arguments)
         assert (refused.returncode, why in refused.stderr.replace("\n", " ")) == (status, True), refused.stderr
+    for arguments, status, why in (
+        (("keys", "list", "--project", "nobody"), 4, "no project 'nobody'"),
+        (("keys", "create", "--project", ""), 2, "at least 1 character"),
+    ):
+        refused = asked(*arguments)
+        assert (refused.returncode, why in refused.stderr) == (status, True), refused.stderr
+    for named in ("keys", "projects"):
+        listed = command(named, "list", data_dir=running.data_dir, COLUMNS="80").stdout
+        assert len(re.findall(rf"\b{named[:3]}_[a-z0-9]{{26}}\b", listed.replace("prj_", "pro_"))) >= 2, listed
     refused = asked("keys", "create", "--project", "default", STILLHOUSE_API_KEY=made["key"])
     assert (refused.returncode != 0, "operator" in refused.stderr) == (True, True), refused.stderr
 
@@ -207,8 +220,14 @@ def test_the_first_keys_are_kept_by_way_of_the_database(tmp_path: Path) -> None:
     assert json.loads(keys("revoke", key["id"]).stdout)["revoked"] is True
     revoked = {row["id"]: bool(row["revoked_at"]) for row in json.loads(keys("list").stdout)["data"]}
     assert revoked == {key["id"]: True, other["id"]: False}
-    for refused, why in ((keys("revoke", "key_unknown"), "no key"), (keys("revoke", other["id"]), "last admin key")):
-        assert refused.returncode != 0
+    for refused, status, why in (
+        (keys("revoke", "key_unknown"), 4, "no key"),
+        (keys("revoke", other["id"]), 6, "last admin key"),
+        (keys("list", "--project", "nobody"), 4, "no project 'nobody'"),
+        (keys("create", "--project", ""), 2, "--project"),
+        (keys("list", "--frob"), 2, "Usage: stillhouse keys list"),
+    ):
+        assert refused.returncode == status, refused.stderr
         assert why in refused.stderr
         assert "Traceback" not in refused.stderr
 
@@ -249,6 +268,8 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
         found = command("serve", "--port", port, "--data-dir", str(tmp_path), data_dir=tmp_path)
     assert found.returncode == 1
     assert "Address already in use; choose another with --port" in found.stderr
+    found = command("serve", "--host", "192.0.2.1", "--port", port, "--data-dir", str(tmp_path), data_dir=tmp_path)
+    assert (found.returncode, "choose another with --host" in found.stderr) == (1, True), found.stderr
 
 
 def test_a_data_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

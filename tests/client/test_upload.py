@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from stillhouse import AsyncClient, Client, ConnectionFailed, Forbidden
+from stillhouse import AsyncClient, Client, ConnectionFailed, Forbidden, WrongFile
 from stillhouse.client import upload as sending
-from stillhouse.client.errors import ApiError, StillhouseError
+from stillhouse.client.errors import ApiError, NotFound, StillhouseError
 from tests.client.conftest import Handler
 from tests.client.test_client import problem
 
@@ -41,7 +41,8 @@ class Tus:
             return httpx.Response(201, json=UPLOAD)
         if request.method == "HEAD":
             self.heads += 1
-            return httpx.Response(200, headers={"Upload-Offset": str(len(self.data)), "Upload-Length": "10"})
+            status = 200 if request.url.path == "/v1/uploads/upl_1" else 404
+            return httpx.Response(status, headers={"Upload-Offset": str(len(self.data)), "Upload-Length": "10"})
         mishap = self.mishaps.pop(0) if self.mishaps else ""
         if mishap == "cut before":
             raise httpx.ReadError("cut")
@@ -81,6 +82,27 @@ def test_an_earlier_upload_is_gone_on_with(connect: Connect, file: Path) -> None
     server.data = b"01234567"
     assert connect(server).upload(file, upload_id="upl_1") == "upl_1"
     assert server.data == b"0123456789"
+
+
+def test_another_file_is_refused_before_anything_of_it_is_sent(connect: Connect, file: Path) -> None:
+    server = Tus()
+    server.data = b"0123"
+    file.write_bytes(b"another file")
+    with pytest.raises(WrongFile, match="upl_1 was begun with a file of 10 bytes and this one holds 12"):
+        connect(server).upload(file, upload_id="upl_1")
+
+    async def send() -> None:
+        async with AsyncClient("http://server", "sk_test", transport=httpx.MockTransport(server)) as client:
+            await client.upload(file, upload_id="upl_1")
+
+    with pytest.raises(WrongFile, match="go on with the same file"):
+        asyncio.run(send())
+    assert server.data == b"0123"
+
+
+def test_an_upload_that_is_no_more_is_named(connect: Connect, file: Path) -> None:
+    with pytest.raises(NotFound, match="no upload upl_nope"):
+        connect(Tus()).upload(file, upload_id="upl_nope")
 
 
 def test_what_cannot_get_better_ends_at_once(connect: Connect, file: Path) -> None:

@@ -33,6 +33,7 @@ def test_a_folder_of_images_in_every_archive(tmp_path: Path, name: str) -> None:
     raw, report, facts = ingested(pack(tmp_path / name, folder(train=3, val=1, test=2)))
     assert raw.classes == ("ants", "bees")
     assert counts(facts) == {"train": 6, "validation": 2, "test": 4}
+    assert not any("so val is it" in note for note in report["notes"])
     assert raw.train.images.shape == (6, 3, 12, 12)
     assert raw.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert raw.train.images[4, :, 0, 0].tolist() == [121, 5, 7]
@@ -46,7 +47,8 @@ def test_a_folder_of_images_in_every_archive(tmp_path: Path, name: str) -> None:
 
 
 def test_one_wrapping_folder_is_peeled_and_val_stands_in_for_test(tmp_path: Path) -> None:
-    raw, _, facts = ingested(zipped(tmp_path / "x.zip", folder(train=2, val=1), prefix="my-data/"))
+    raw, report, facts = ingested(zipped(tmp_path / "x.zip", folder(train=2, val=1), prefix="my-data/"))
+    assert any("so val is it" in note for note in report["notes"])
     assert counts(facts) == {"train": 4, "test": 2}
     assert raw.validation is None
     _, _, plain = ingested(zipped(tmp_path / "y.zip", {f"top/{n}": d for n, d in folder(a=2, b=2).items()}))

@@ -45,9 +45,9 @@ def before_training(run: Run) -> None:
                     "nothing.",
                     remedy="Start the student from other weights than its teacher's, or from none.",
                 )
-            what = "zero" if value == 0 else "without gradient in the student"
+            what = "zero" if value == 0 else "without gradient in the network"
             raise CanaryFailed(f"the term {name} is {what} at the first step, so it would teach nothing.")
-    run.canaries.append("every term of the loss was finite and reached the student before the first step")
+    run.canaries.append("every term of the loss was finite and reached the network before the first step")
     if run.teacher is not None:
         _check_teacher(run)
 

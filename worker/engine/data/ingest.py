@@ -90,6 +90,8 @@ class Ingest:
         present = {image.split for image in found.images} | set(found.pixels)
         if "train" not in present:
             raise UnusableUpload("it has no training images.", remedy="Put them into a folder or file called train.")
+        if "val" in present and "test" not in present:
+            self.notes.append("there is no test split, so val is it; images to validate on are drawn from train")
         return found
 
     def _write_arrays(self, found: Found, opened: Opener) -> Writer:
