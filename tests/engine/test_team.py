@@ -76,7 +76,7 @@ def test_every_rank_ends_with_the_same_bits(ranks: Ranks, name: str) -> None:
 
 
 def test_in_bf16_a_team_is_near_one_process(ranks: Ranks) -> None:
-    near(ranks[0]["bf16"], outcome(ROUGH["bf16"](None)), tolerance=2e-2)
+    near(ranks[0]["bf16"], outcome(ROUGH["bf16"](None)), tolerance=5e-2)
 
 
 def test_dropout_draws_for_each_part_and_every_rank_learns_the_same(ranks: Ranks) -> None:
