@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 
 from app.auth import Caller
 from app.errors import Invalid
-from app.tables import Job, Model
+from app.tables import DataSet, Job, Model
 from stillhouse.resources import FieldError
 from stillhouse.spec import JobSpec
 from stillhouse.spec.catalog import split_tag
-from stillhouse.spec.datasets import DatasetFacts
-from stillhouse.spec.footprints import LOGITS
+from stillhouse.spec.datasets import DATASETS, DatasetFacts
+from stillhouse.spec.footprints import FINE_TUNE, LOGITS, ONNX
 
 
 def check_weights(session: Session, caller: Caller, spec: JobSpec, dataset: DatasetFacts) -> None:
@@ -33,7 +33,7 @@ def check_weights(session: Session, caller: Caller, spec: JobSpec, dataset: Data
             if named.startswith("mdl_"):
                 problem = _model_problem(session, caller, named, network, dataset)
             else:
-                problem = _job_problem(session, caller, named, network)
+                problem = _job_problem(session, caller, named, network, dataset)
             if problem is not None:
                 errors.append(FieldError(pointer=f"{pointer}/weights", code="does_not_fit", message=problem))
     if errors:
@@ -50,7 +50,19 @@ def _model_problem(
         return f"the model {named} is not ready; see what /v1/models/{named} says of it"
     if model.facts["architecture"] != network.get("architecture"):
         return f"the model {named} is {model.facts['architecture']}; give this network the same architecture"
-    return _rows_problem(named, model.facts, dataset) if network["architecture"] == LOGITS else None
+    if network["architecture"] == LOGITS:
+        return _rows_problem(named, model.facts, dataset)
+    classes = model.facts.get("classes")
+    return _classes_problem(named, len(classes), network, dataset) if classes is not None else None
+
+
+def _classes_problem(named: str, classes: int, network: Mapping[str, Any], dataset: DatasetFacts) -> str | None:
+    """A student, and a teacher that is trained first, get a last layer of their own."""
+    if "train" not in network or network["train"] is not None or classes == len(dataset.classes):
+        return None
+    message = f"{named} tells {classes:,} classes apart, and {dataset.name} has {len(dataset.classes):,}"
+    remedy = "export one of those classes" if network.get("architecture") == ONNX else FINE_TUNE
+    return f"{message}; {remedy}"
 
 
 def _rows_problem(named: str, facts: Mapping[str, Any], dataset: DatasetFacts) -> str | None:
@@ -67,7 +79,9 @@ def _rows_problem(named: str, facts: Mapping[str, Any], dataset: DatasetFacts) -
     return None
 
 
-def _job_problem(session: Session, caller: Caller, named: str, network: Mapping[str, Any]) -> str | None:
+def _job_problem(
+    session: Session, caller: Caller, named: str, network: Mapping[str, Any], dataset: DatasetFacts
+) -> str | None:
     job = session.scalar(
         select(Job).where(Job.id == named, Job.project_id == caller.project_id, Job.kind == "distillation")
     )
@@ -79,7 +93,17 @@ def _job_problem(session: Session, caller: Caller, named: str, network: Mapping[
     if any(_plain(student.get(name)) != _plain(network.get(name)) for name in ("architecture", "layers")):
         is_ = student.get("architecture") or f"a list of {len(student['layers'])} layers"
         return f"the student of {named} is {is_}; give this network the same architecture"
-    return None
+    classes = _classes_of(session, caller, job.spec["dataset"]["id"])
+    return _classes_problem(named, classes, network, dataset) if classes is not None else None
+
+
+def _classes_of(session: Session, caller: Caller, dataset_id: str) -> int | None:
+    """None where the data set is not there any more."""
+    if (known := DATASETS.get(dataset_id)) is not None:
+        return len(known.classes)
+    uploaded = select(DataSet.facts).where(DataSet.id == dataset_id, DataSet.project_id == caller.project_id)
+    facts = session.scalar(uploaded)
+    return len(facts["classes"]) if facts is not None else None
 
 
 def _plain(described: Any) -> Any:
