@@ -120,6 +120,25 @@ def test_wrapped_weights_are_found_and_the_report_says_what_fitted(tmp_path: Pat
     assert report["set_aside"] == ["module.conv1.weight_mask"]
 
 
+def test_a_deeper_network_is_refused_and_what_lies_beside_one_is_warned_of(tmp_path: Path) -> None:
+    """Every tensor of resnet8 is in a file of resnet20, by name and shape."""
+    torch.manual_seed(0)
+    deeper = build_body("resnet20", classes=3, shape=(1, 12, 12)).state_dict()
+    torch.save({"module." + name: value for name, value in deeper.items()}, tmp_path / "x")
+    with pytest.raises(
+        EngineError, match=r"12 of the file's weights have no place in resnet8 \(layer1\.1\.conv1"
+    ) as told:
+        converted(tmp_path / "x")
+    assert "larger network" in str(told.value)
+    assert "Name the architecture" in told.value.remedy
+    beside = {"aux.fc.weight": torch.ones(3, 4), "aux.fc.bias": torch.ones(3), "queue_ptr": torch.ones(2, dtype=int)}
+    torch.save({**weights(), **beside}, tmp_path / "x")
+    _, report = converted(tmp_path / "x")
+    assert report["warnings"] == ["1 of the file's weights have no place in resnet8 (aux.fc.weight); they are not used"]
+    torch.save(weights(), tmp_path / "x")
+    assert "warnings" not in converted(tmp_path / "x")[1]
+
+
 def test_an_onnx_file_is_opened_once_and_kept_as_it_is(tmp_path: Path) -> None:
     answers = helper.make_tensor_value_info("answers", TensorProto.FLOAT, ["N", 3])
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 1, 12, 12])
