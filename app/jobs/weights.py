@@ -33,7 +33,8 @@ def check_weights(session: Session, caller: Caller, spec: JobSpec, dataset: Data
             if named.startswith("mdl_"):
                 problem = _model_problem(session, caller, named, network, dataset)
             else:
-                problem = _job_problem(session, caller, named, network, dataset)
+                problem = _job_problem(session, caller, named, network)
+                problem = problem or _student_problem(session, caller, named, network, dataset)
             if problem is not None:
                 errors.append(FieldError(pointer=f"{pointer}/weights", code="does_not_fit", message=problem))
     if errors:
@@ -79,9 +80,7 @@ def _rows_problem(named: str, facts: Mapping[str, Any], dataset: DatasetFacts) -
     return None
 
 
-def _job_problem(
-    session: Session, caller: Caller, named: str, network: Mapping[str, Any], dataset: DatasetFacts
-) -> str | None:
+def _job_problem(session: Session, caller: Caller, named: str, network: Mapping[str, Any]) -> str | None:
     job = session.scalar(
         select(Job).where(Job.id == named, Job.project_id == caller.project_id, Job.kind == "distillation")
     )
@@ -93,17 +92,19 @@ def _job_problem(
     if any(_plain(student.get(name)) != _plain(network.get(name)) for name in ("architecture", "layers")):
         is_ = student.get("architecture") or f"a list of {len(student['layers'])} layers"
         return f"the student of {named} is {is_}; give this network the same architecture"
-    classes = _classes_of(session, caller, job.spec["dataset"]["id"])
-    return _classes_problem(named, classes, network, dataset) if classes is not None else None
+    return None
 
 
-def _classes_of(session: Session, caller: Caller, dataset_id: str) -> int | None:
-    """None where the data set is not there any more."""
+def _student_problem(
+    session: Session, caller: Caller, named: str, network: Mapping[str, Any], dataset: DatasetFacts
+) -> str | None:
+    """A job's student tells the classes of its data set apart; of one that was deleted since nobody knows them here."""
+    dataset_id = session.get_one(Job, named).spec["dataset"]["id"]
     if (known := DATASETS.get(dataset_id)) is not None:
-        return len(known.classes)
+        return _classes_problem(named, len(known.classes), network, dataset)
     uploaded = select(DataSet.facts).where(DataSet.id == dataset_id, DataSet.project_id == caller.project_id)
     facts = session.scalar(uploaded)
-    return len(facts["classes"]) if facts is not None else None
+    return _classes_problem(named, len(facts["classes"]), network, dataset) if facts is not None else None
 
 
 def _plain(described: Any) -> Any:

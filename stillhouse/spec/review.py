@@ -142,6 +142,12 @@ def _check_methods(spec: JobSpec, dataset: DatasetFacts, found: Review) -> None:
         for field_name, message in fitness.refusals:
             found.refuse(f"{pointer}/{field_name}", message)
         found.warnings += fitness.warnings
+        rises, epochs = getattr(method.for_classes(len(dataset.classes)), "warmup_epochs", 0), spec.training.epochs
+        if rises > epochs:
+            found.warnings.append(
+                f"{method.name}'s weight rises over {rises} epochs and there are {epochs}, so it never comes to more "
+                f"than {epochs / rises:.0%} of itself; lower its warmup_epochs"
+            )
         points = missing(method, "student", found.student) + missing(method, "teacher", found.teacher)
         for field_name, message in points or unpaired(method, found.student, found.teacher):
             found.refuse(f"{pointer}/{field_name}", message)

@@ -261,6 +261,18 @@ def test_points_that_a_list_of_layers_does_not_have_are_refused_at_once(
     assert review(JobSpec.model_validate({**swapped, "method": {"name": "ofa"}})).errors
 
 
+@pytest.mark.parametrize(("method", "percent"), [("dkd", "50%"), ("reviewkd", "50%"), ("kd", None)])
+def test_a_warm_up_that_outlasts_the_training_is_warned_of(method: str, percent: str | None) -> None:
+    def said(fields: dict[str, Any], epochs: int) -> list[str]:
+        warnings = review(job({"name": method, **fields}, training={"epochs": epochs})).warnings
+        return [warning for warning in warnings if "warmup_epochs" in warning]
+
+    assert [percent is not None and percent in warning for warning in said({}, 10)] == [True] * (percent is not None)
+    assert said({}, 20) == []
+    if percent is not None:
+        assert said({"warmup_epochs": 5}, 10) == []
+
+
 def test_a_dry_run_says_so() -> None:
     found = review(job([{"name": "crd"}, {"name": "kd", "standardise": True}]))
     assert any("as many negatives" in warning for warning in found.warnings)
