@@ -15,6 +15,7 @@ from worker.engine.blackbox import BlackBox
 from worker.engine.errors import WeightsRefused
 from worker.engine.network import Network, Preprocessing, build_network, head_names
 
+_CLASSES = "Declare the classes that the weights were trained for, in their order (--classes: names, or how many)."
 _KERNEL, _SHOWN = 2, 5
 """Dimensions from which on a tensor is the kernel of a layer; names that are listed."""
 
@@ -38,7 +39,7 @@ def convert(
     found = weights.read(upload)
     report |= {"format": found.format, "wrappers": list(found.wrappers), "tensors": len(found.tensors)}
     report["set_aside"] = found.set_aside
-    fitted = weights.fit(network.body, found.tensors, head=head)
+    fitted = weights.fit(network.body, found.tensors, head=head, remedy=_CLASSES)
     report["fitted"] = fitted.describe()
     _judge_left_over(fitted, found.tensors, network, declared["architecture"], report)
     parameters = sum(parameter.numel() for parameter in network.body.parameters())

@@ -110,6 +110,13 @@ def test_an_architecture_that_is_unknown_or_too_large_is_refused(tmp_path: Path)
         converted(tmp_path / "x", architecture="resnet20")
 
 
+def test_weights_of_other_classes_are_refused_with_a_remedy_for_an_upload(tmp_path: Path) -> None:
+    torch.save(weights(), tmp_path / "x")
+    with pytest.raises(EngineError, match="tell 3 classes apart, where 2 are wanted") as told:
+        converted(tmp_path / "x", classes=["a", "b"])
+    assert told.value.remedy.startswith("Declare the classes that the weights were trained for")
+
+
 def test_wrapped_weights_are_found_and_the_report_says_what_fitted(tmp_path: Path) -> None:
     state = {f"module.{name}": value for name, value in weights().items()}
     torch.save({"epoch": 3, "state_dict": {**state, "module.conv1.weight_mask": torch.ones(2)}}, tmp_path / "x")
