@@ -116,7 +116,7 @@ def test_a_dry_run_estimates_time_from_jobs_like_it(
         ({"student": {}}, "/student/architecture", "required"),
         ({"dataset": {"id": "digits", "validation": 0.001}}, "/dataset/validation", "without an image"),
         ({"unknown": 1}, "/unknown", "not permitted"),
-        ({"teacher": None}, "", "needs a teacher"),
+        ({"teacher": None}, "/teacher", "needs a teacher"),
     ],
 )
 def test_a_bad_field_is_named_by_a_pointer(
