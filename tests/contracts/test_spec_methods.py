@@ -12,9 +12,7 @@ from stillhouse.spec import JobSpec
 from stillhouse.spec.methods import METHODS, Imitation, title
 from stillhouse.spec.methods.fitness import examine
 from stillhouse.spec.methods.taps import read_by
-from stillhouse.spec.pointers import pointer
 from stillhouse.spec.review import review
-from stillhouse.spec.wording import message
 from worker.assembly import build_method
 from worker.engine.errors import MethodRefused
 from worker.engine.methods import METHODS as ENGINE
@@ -261,42 +259,6 @@ def test_points_that_a_list_of_layers_does_not_have_are_refused_at_once(
     swapped = {**given, "student": networks["teacher"], "method": {"name": "ofa", "weight_feature": 0.0}}
     assert not review(JobSpec.model_validate(swapped)).errors
     assert review(JobSpec.model_validate({**swapped, "method": {"name": "ofa"}})).errors
-
-
-@pytest.mark.parametrize(
-    ("changes", "pointer_to", "words"),
-    [
-        ({"method": "kd"}, "/method", "write {name: kd}"),
-        ({"method": {"temperature": 4}}, "/method", "the name is missing; add name, one of kd, dkd"),
-        ({"method": {"name": "kdd"}}, "/method", "did you mean kd"),
-        ({"method": [{"name": "kd", "temprature": 4}]}, "/method/0/temprature", "did you mean temperature?"),
-        ({"student": "resnet8"}, "/student", "write {architecture: resnet8}"),
-        ({"student": {"layers": [{"conv": 8}]}}, "/student/layers/0", "write {name: conv, ...}"),
-        ({"student": {"layers": [{"name": "conv", "chanels": 8}]}}, "/student/layers/0/chanels", "did you mean chan"),
-        ({"training": {"optimizer": {"lr": 1}}}, "/training/optimizer", "one of sgd, adam, adamw"),
-        ({"training": {"epoch": 3}}, "/training/epoch", "did you mean epochs?"),
-        ({"teacher": None}, "/teacher", "needs a teacher"),
-        ({"method": {"name": "none"}}, "/teacher", "uses no teacher"),
-        ({"method": [{"name": "kd"}, {"name": "none"}]}, "/method", "imitates nothing"),
-    ],
-)
-def test_what_is_written_wrongly_is_told_at_its_place_with_what_to_write(
-    changes: dict[str, Any], pointer_to: str, words: str
-) -> None:
-    given = {
-        "dataset": {"id": "digits"},
-        "teacher": {"architecture": "resnet20"},
-        "student": {"architecture": "resnet8"},
-    }
-    with pytest.raises(ValidationError) as caught:
-        JobSpec.model_validate(given | changes)
-    told = {
-        pointer(found["loc"], given | changes, missing=found["type"] == "missing"): message(
-            found, found["loc"], JobSpec
-        )
-        for found in caught.value.errors()
-    }
-    assert words in told[pointer_to]
 
 
 @pytest.mark.parametrize(("method", "percent"), [("dkd", "50%"), ("reviewkd", "50%"), ("kd", None)])
