@@ -10,6 +10,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
@@ -17,6 +19,7 @@ from app.db import full, unavailable
 from app.errors import AppError, StorageError, Unavailable
 from stillhouse.resources import FieldError, Problem
 from stillhouse.spec.pointers import pointer
+from stillhouse.spec.wording import message
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +65,8 @@ def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
     if any(found["type"] == "json_invalid" for found in error.errors()):
         message = str(error.errors()[0].get("ctx", {}).get("error", "not JSON"))
         return problem(request, 400, "malformed_json", "Malformed JSON", f"the body is not valid JSON: {message}")
-    errors = [field_error(found, error.body) for found in error.errors()]
+    model = _model_of(request)
+    errors = [field_error(found, error.body, model) for found in error.errors()]
     detail = "; ".join(f"{found.pointer}: {found.message}".removeprefix(": ") for found in errors[:5])
     return problem(request, 422, "invalid_spec", "Invalid request", detail, errors)
 
@@ -92,12 +96,18 @@ def problem(
     return JSONResponse(body.model_dump(), status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def field_error(found: dict[str, Any], body: Any) -> FieldError:
+def _model_of(request: Request) -> type[BaseModel] | None:
+    """What the route's body is made into."""
+    route = request.scope.get("route")
+    expected = route.body_field.field_info.annotation if isinstance(route, APIRoute) and route.body_field else None
+    return expected if isinstance(expected, type) and issubclass(expected, BaseModel) else None
+
+
+def field_error(found: dict[str, Any], body: Any, model: type[BaseModel] | None) -> FieldError:
     """A pydantic error as one that points into the body; for a parameter the pointer is empty."""
     where, *location = found["loc"]
-    message = str(found["msg"]).removeprefix("Value error, ")
     if where != "body":
-        message = f"{where} parameter {'.'.join(map(str, location))}: {message}"
-        return FieldError(pointer="", code=str(found["type"]), message=message)
+        said = f"{where} parameter {'.'.join(map(str, location))}: {message(found, location, None)}"
+        return FieldError(pointer="", code=str(found["type"]), message=said)
     pointed = pointer(location, body, missing=found["type"] == "missing")
-    return FieldError(pointer=pointed, code=str(found["type"]), message=message)
+    return FieldError(pointer=pointed, code=str(found["type"]), message=message(found, location, model))

@@ -8,9 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from worker.engine import recorded, weights
 from worker.engine.blackbox import BlackBox
-from worker.engine.network import Preprocessing, build_network, head_names
+from worker.engine.errors import WeightsRefused
+from worker.engine.network import Network, Preprocessing, build_network, head_names
+
+_CLASSES = "Declare the classes that the weights were trained for, in their order (--classes: names, or how many)."
+_KERNEL, _SHOWN = 2, 5
+"""Dimensions from which on a tensor is the kernel of a layer; names that are listed."""
 
 
 def convert(
@@ -32,11 +39,34 @@ def convert(
     found = weights.read(upload)
     report |= {"format": found.format, "wrappers": list(found.wrappers), "tensors": len(found.tensors)}
     report["set_aside"] = found.set_aside
-    report["fitted"] = weights.fit(network.body, found.tensors, head=head).describe()
+    fitted = weights.fit(network.body, found.tensors, head=head, remedy=_CLASSES)
+    report["fitted"] = fitted.describe()
+    _judge_left_over(fitted, found.tensors, network, declared["architecture"], report)
     parameters = sum(parameter.numel() for parameter in network.body.parameters())
     facts = weights.describe(declared["architecture"], "standard", shape, classes, parameters)
     weights.save(target, "model", network.body.state_dict(), facts)
     return facts
+
+
+def _judge_left_over(
+    fitted: weights.Fitted, tensors: Mapping[str, Tensor], network: Network, architecture: str, report: dict[str, Any]
+) -> None:
+    """Kernels that found no place: within a part that the network has, the file is of a deeper one, and is refused.
+
+    Others (a second head, what a training kept beside its network) are warned of. Raises WeightsRefused.
+    """
+    named = {name.removeprefix(fitted.prefix): tensor for name, tensor in tensors.items()} | dict(tensors)
+    kernels = [name for name in fitted.left_over if named[name].is_floating_point() and named[name].ndim >= _KERNEL]
+    parts = {name for name, _ in network.body.named_children()}
+    deeper = [name for name in kernels if name.partition(".")[0] in parts]
+    shown = deeper or kernels
+    said = f"{len(shown)} of the file's weights have no place in {architecture} ({', '.join(shown[:_SHOWN])}"
+    said += f", and {len(shown) - _SHOWN} more)" if len(shown) > _SHOWN else ")"
+    if deeper:
+        remedy = "Name the architecture that these weights were trained in."
+        raise WeightsRefused(f"{said}: it holds a larger network.", remedy=remedy)
+    if kernels:
+        report.setdefault("warnings", []).append(f"{said}; they are not used")
 
 
 def _keep_black_box(

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stillhouse.spec import REASONS, JobSpec
+from stillhouse.spec import JobSpec
 from worker.assembly import build_run, ready_teachers, recorded_teachers, rehearse, suits_bf16, teacher_of
 from worker.bundle import write_bundle
 from worker.child import EXIT_STOPPED, Emitter
@@ -201,11 +201,11 @@ class Job:
 
 
 def _tell_of_the_table(phase: Phase, run: Run) -> None:
-    """Into the job's log: what the teacher's view table saved."""
-    if isinstance(run.teacher, LiveTeacher) and (table := run.teacher.table) is not None:
-        asked, computed = f"{table.looked_up} outputs of the teacher were asked for", f"{table.written} computed"
+    """Into the job's log: what the teacher's view table saved, where the method asks for what it holds."""
+    if isinstance(run.teacher, LiveTeacher) and (table := run.teacher.table) is not None and table.looked_up:
+        asked = f"{table.looked_up} outputs of the teacher were asked for, {table.written} computed, the others read"
         full = "; the disk was full" if table.is_full else ""
-        print(f"{phase.name}: {asked}, {computed}, the others read from the view table; {run.table_found}{full}")
+        print(f"{phase.name}: {asked} from the view table; at first {run.table_found}{full}")
 
 
 def _tell_of_compiling(phase: Phase, run: Run) -> None:
@@ -239,7 +239,8 @@ def _explain(error: Exception) -> tuple[str, str]:
     if isinstance(error, EngineError):
         return error.reason, f"{error} {error.remedy}".strip()
     if out_of_memory(error):
-        return "out_of_memory", f"{first_line(error).rstrip('.')}. {REASONS['out_of_memory'].remedy}"
+        said = f"the job needs more memory than there is ({first_line(error).rstrip('.')})"
+        return "out_of_memory", f"{said}. Use smaller networks, or a smaller batch_size or input_size."
     if gpu_fault(error):
         return "gpu_fault", first_line(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):

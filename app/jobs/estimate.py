@@ -13,13 +13,14 @@ from app.auth import Caller
 from app.config import Settings
 from app.jobs.service import checked, prospects
 from app.jobs.weights import check_weights
-from app.lifecycle import quotas
+from app.lifecycle import fleet, quotas
 from app.tables import Job
 from stillhouse.resources import DryRun, Estimate
 from stillhouse.spec import JobSpec
 from stillhouse.spec.datasets import DatasetFacts
 from stillhouse.spec.methods.taps import read_by
 from stillhouse.spec.review import Review
+from stillhouse.spec.training import SGD, Optimizer
 
 _TRAINED_BYTES = 16
 """Of each parameter that is trained: weight, gradient and two moments in fp32."""
@@ -37,7 +38,12 @@ def dry_run(session: Session, settings: Settings, caller: Caller, spec: JobSpec)
     complete = spec.complete(classes=len(dataset.classes))
     seconds = _seconds(session, caller, complete)
     asked = spec.resources
-    warnings = [*found.warnings, *prospects(session, settings, caller, queue=asked.queue, gpus=asked.gpus)]
+    limits = (
+        quotas.waiting_full(session, caller.project_id, settings.project_waiting_limit),
+        _too_large(session, settings, complete, found),
+    )
+    warnings = [*found.warnings, *(sentence for sentence in limits if sentence is not None)]
+    warnings += prospects(session, settings, caller, queue=asked.queue, gpus=asked.gpus)
     if seconds is None:
         warnings.append(
             "no job with this data set and these networks has run here yet, so its time cannot be estimated"
@@ -52,6 +58,28 @@ def dry_run(session: Session, settings: Settings, caller: Caller, spec: JobSpec)
         },
         admissible=quotas.running_none(session, caller.project_id, settings.project_running_limit) is None,
     )
+
+
+def _too_large(session: Session, settings: Settings, spec: JobSpec, found: Review) -> str | None:
+    """A sentence when not even the networks' own numbers fit into the memory of a worker that could take the job."""
+    most = fleet.most_memory(session, spec.resources.queue, lease_seconds=settings.lease_seconds)
+    teacher, student = (each.parameters or 0 if each else 0 for each in (found.teacher, found.student))
+    held = teacher * _FROZEN_BYTES + student * _trained_bytes(spec.training.optimizer)
+    for each in spec.teachers:
+        if each.train is not None and each.train.optimizer is not None and len(spec.teachers) == 1:
+            held = max(held, teacher * _trained_bytes(each.train.optimizer))
+    if most is None or held <= most:
+        return None
+    return (
+        f"weights, gradients and the optimizer's state alone take {held / 2**30:,.1f} GiB, and no live worker that "
+        f"serves the queue {spec.resources.queue!r} has more than {most / 2**30:,.1f} GiB; use smaller networks"
+    )
+
+
+def _trained_bytes(optimizer: Optimizer) -> int:
+    """Of each parameter: weight, gradient and what the optimizer remembers, in fp32."""
+    remembered = (1 if optimizer.momentum else 0) if isinstance(optimizer, SGD) else 2
+    return 4 * (2 + remembered)
 
 
 def _estimate(dataset: DatasetFacts, found: Review, seconds: float | None) -> Estimate:

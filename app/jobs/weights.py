@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 
 from app.auth import Caller
 from app.errors import Invalid
-from app.tables import Job, Model
+from app.tables import DataSet, Job, Model
 from stillhouse.resources import FieldError
 from stillhouse.spec import JobSpec
 from stillhouse.spec.catalog import split_tag
-from stillhouse.spec.datasets import DatasetFacts
-from stillhouse.spec.footprints import LOGITS
+from stillhouse.spec.datasets import DATASETS, DatasetFacts
+from stillhouse.spec.footprints import FINE_TUNE, LOGITS, ONNX
 
 
 def check_weights(session: Session, caller: Caller, spec: JobSpec, dataset: DatasetFacts) -> None:
@@ -37,6 +37,7 @@ def check_weights(session: Session, caller: Caller, spec: JobSpec, dataset: Data
                 problem = _model_problem(session, caller, named, network, dataset)
             else:
                 problem = _job_problem(session, caller, named, network)
+                problem = problem or _student_problem(session, caller, named, network, dataset)
                 if problem is None and pointer == "/student":
                     problem = _growth_problem(session, named, spec)
             if problem is not None:
@@ -56,7 +57,19 @@ def _model_problem(
         return f"the model {named} is not ready; see what /v1/models/{named} says of it"
     if model.facts["architecture"] != network.get("architecture"):
         return f"the model {named} is {model.facts['architecture']}; give this network the same architecture"
-    return _rows_problem(named, model.facts, dataset) if network["architecture"] == LOGITS else None
+    if network["architecture"] == LOGITS:
+        return _rows_problem(named, model.facts, dataset)
+    classes = model.facts.get("classes")
+    return _classes_problem(named, len(classes), network, dataset) if classes is not None else None
+
+
+def _classes_problem(named: str, classes: int, network: Mapping[str, Any], dataset: DatasetFacts) -> str | None:
+    """A student, and a teacher that is trained first, get a last layer of their own."""
+    if "train" not in network or network["train"] is not None or classes == len(dataset.classes):
+        return None
+    message = f"{named} tells {classes:,} classes apart, and {dataset.name} has {len(dataset.classes):,}"
+    remedy = "export one of those classes" if network.get("architecture") == ONNX else FINE_TUNE
+    return f"{message}; {remedy}"
 
 
 def _rows_problem(named: str, facts: Mapping[str, Any], dataset: DatasetFacts) -> str | None:
@@ -94,6 +107,18 @@ def _growth_problem(session: Session, named: str, spec: JobSpec) -> str | None:
     if "simkd" not in before & {method.name for method in spec.imitations}:
         return None
     return f"the student of {named} has a teacher's last layer from simkd already; choose other weights, or kd"
+
+
+def _student_problem(
+    session: Session, caller: Caller, named: str, network: Mapping[str, Any], dataset: DatasetFacts
+) -> str | None:
+    """A job's student tells the classes of its data set apart; of one that was deleted since nobody knows them here."""
+    dataset_id = session.get_one(Job, named).spec["dataset"]["id"]
+    if (known := DATASETS.get(dataset_id)) is not None:
+        return _classes_problem(named, len(known.classes), network, dataset)
+    uploaded = select(DataSet.facts).where(DataSet.id == dataset_id, DataSet.project_id == caller.project_id)
+    facts = session.scalar(uploaded)
+    return _classes_problem(named, len(facts["classes"]), network, dataset) if facts is not None else None
 
 
 def _plain(described: Any) -> Any:

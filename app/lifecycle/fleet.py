@@ -69,6 +69,13 @@ def unserved(session: Session, *, lease_seconds: float) -> list[str]:
     return sorted(set(session.scalars(named.distinct())) - served)
 
 
+def most_memory(session: Session, queue: str, *, lease_seconds: float) -> int | None:
+    """Bytes of the live worker that has most of those that serve ``queue``; None when there is none."""
+    heard_of = now(session) - timedelta(seconds=lease_seconds)
+    live = session.scalars(select(Worker).where(Worker.heartbeat_at >= heard_of)).all()
+    return max((row.memory_bytes for row in live if queue in row.queues), default=None)
+
+
 def complaint(session: Session, queue: str, *, gpus: int, lease_seconds: float) -> str | None:
     """Why a job in ``queue`` that asks for ``gpus`` would not be taken now; None when a worker is ready for it."""
     heard_of = now(session) - timedelta(seconds=lease_seconds)

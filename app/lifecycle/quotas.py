@@ -74,16 +74,23 @@ def running_none(session: Session, project_id: str, installations: int | None) -
 
 def check_waiting(session: Session, project_id: str, installations: int | None) -> None:
     """Raise TooMany when a project has as many waiting jobs as it may."""
-    limit = _limit(session, Project.waiting_limit, project_id, installations)
-    if limit is None:
+    if _limit(session, Project.waiting_limit, project_id, installations) is None:
         return
     _lock(session, project_id)
-    waiting = count(session, project_id, WAITING)
-    if waiting >= limit:
-        raise TooMany(
-            f"this project has {waiting} jobs waiting of {limit} (project_waiting_limit); "
-            "submit again when some have run, or cancel what is no longer needed"
-        )
+    said = waiting_full(session, project_id, installations)
+    if said is not None:
+        raise TooMany(said)
+
+
+def waiting_full(session: Session, project_id: str, installations: int | None) -> str | None:
+    """A sentence when a project has as many waiting jobs as it may; another one may make it untrue at any moment."""
+    limit = _limit(session, Project.waiting_limit, project_id, installations)
+    if limit is None or (waiting := count(session, project_id, WAITING)) < limit:
+        return None
+    return (
+        f"this project has {waiting} jobs waiting of {limit} (project_waiting_limit); "
+        "submit again when some have run, or cancel what is no longer needed"
+    )
 
 
 def _limit(

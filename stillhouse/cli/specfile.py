@@ -13,6 +13,7 @@ from stillhouse.client.errors import StillhouseError
 from stillhouse.resources import FieldError
 from stillhouse.spec import JobSpec
 from stillhouse.spec.pointers import pointer
+from stillhouse.spec.wording import message
 
 
 class SpecFileError(StillhouseError):
@@ -56,7 +57,7 @@ def load(path: Path) -> JobSpec:
             FieldError(
                 pointer=pointer(item["loc"], content, missing=item["type"] == "missing"),
                 code=item["type"],
-                message=item["msg"].removeprefix("Value error, "),
+                message=message(item, item["loc"], JobSpec),
             )
             for item in error.errors()
         ]

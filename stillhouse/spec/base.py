@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 
 class SpecModel(BaseModel):
     """Strict (a boolean is no integer), frozen, and closed to unknown fields."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def misfit(field: str, said: str, *, given: object = None, missing: bool = False) -> ValidationError:
+    """What a validator of a whole model raises of one of its fields, so that the error points there."""
+    error = PydanticCustomError("missing" if missing else "does_not_fit", "{said}", {"said": said})
+    return ValidationError.from_exception_data("spec", [InitErrorDetails(type=error, loc=(field,), input=given)])
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

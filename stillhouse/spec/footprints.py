@@ -16,6 +16,9 @@ ONNX = "onnx"
 LOGITS = "logits"
 """The architecture of an uploaded file of outputs, a teacher that has answered already."""
 _FILES = {ONNX: "an ONNX file", LOGITS: "a file of logits"}
+FEWEST_PUBLISHED = 384
+"""Classes that the published weights of any architecture tell apart at least; most have ImageNet's 1,000."""
+FINE_TUNE = "give the teacher train: {epochs: ...} to be fine-tuned first with a last layer of its own"
 _SHOWN = 30
 
 
@@ -88,6 +91,9 @@ def _named(network: NamedStudent | NamedTeacher, known: ArchitectureEntry, shape
     if known.fixed and network.input_size not in (None, known.input_size):
         message = f"{known.name} takes images of {known.input_size} only; leave input_size out to have them resized"
         found.refusals.append(("/input_size", message))
+    if pretrained and isinstance(network, NamedTeacher) and network.train is None and classes < FEWEST_PUBLISHED:
+        message = f"no published weights tell as few as {classes} classes apart; {FINE_TUNE}"
+        found.refusals.append(("/weights", message))
     taken = input_shape(network, shape)
     if pretrained and made_for is not None:  # published weights take three channels, and that size
         side = network.input_size or made_for

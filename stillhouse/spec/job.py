@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stillhouse.spec.base import Label, SpecModel, Text
+from stillhouse.spec.base import Label, SpecModel, Text, misfit
 from stillhouse.spec.datasets import DATASETS
 from stillhouse.spec.footprints import LOGITS
 from stillhouse.spec.methods import Imitation, KnowledgeDistillation, Method, Methods, NoDistillation, title
@@ -59,11 +59,12 @@ class JobSpec(SpecModel):
     def _teacher_fits_method(self) -> JobSpec:
         if isinstance(self.method, NoDistillation):
             if self.teacher is not None:
-                raise ValueError("method 'none' uses no teacher; leave teacher out or choose 'kd'")
+                raise misfit("teacher", "method 'none' uses no teacher; leave teacher out or choose 'kd'")
         elif self.teacher is None:
-            raise ValueError(
+            said = (
                 f"method '{title(self.method)}' needs a teacher; name one, such as teacher: {{architecture: resnet20}}"
             )
+            raise misfit("teacher", said, missing=True)
         return self
 
     @model_validator(mode="after")
@@ -72,12 +73,12 @@ class JobSpec(SpecModel):
             return self
         names = [method.name for method in self.method]
         if len(set(names)) < len(names):
-            raise ValueError(f"methods {' + '.join(names)}: list each method once, with one weight")
+            raise misfit("method", f"methods {' + '.join(names)}: list each method once, with one weight")
         if "none" in names:
-            raise ValueError("method 'none' imitates nothing, so it cannot be combined; leave it out of the list")
+            raise misfit("method", "method 'none' imitates nothing, so it cannot be combined; leave it out of the list")
         mixing = [method.name for method in self.imitations if method.mixes_images]
         if mixing and len(names) > 1:
-            raise ValueError(f"method '{mixing[0]}' mixes images, so labels do not hold; it cannot be combined")
+            raise misfit("method", f"method '{mixing[0]}' mixes images, so labels do not hold; it cannot be combined")
         return self
 
     @property

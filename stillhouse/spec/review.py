@@ -11,7 +11,7 @@ from stillhouse.spec.datasets import DATASETS, DatasetFacts
 from stillhouse.spec.footprints import LOGITS, ONNX, close, footprint
 from stillhouse.spec.job import JobSpec
 from stillhouse.spec.methods.fitness import examine
-from stillhouse.spec.methods.taps import missing
+from stillhouse.spec.methods.taps import missing, unpaired
 from stillhouse.spec.networks import NamedTeacher, Network, training_of
 from stillhouse.spec.training import Cosine, MultiStep, Training
 
@@ -142,9 +142,14 @@ def _check_methods(spec: JobSpec, dataset: DatasetFacts, found: Review) -> None:
         for field_name, message in fitness.refusals:
             found.refuse(f"{pointer}/{field_name}", message)
         found.warnings += fitness.warnings
-        for field_name, message in missing(method, "student", found.student) + missing(
-            method, "teacher", found.teacher
-        ):
+        rises, epochs = getattr(method.for_classes(len(dataset.classes)), "warmup_epochs", 0), spec.training.epochs
+        if rises > epochs:
+            found.warnings.append(
+                f"{method.name}'s weight rises over {rises} epochs and there are {epochs}, so it never comes to more "
+                f"than {epochs / rises:.0%} of itself; lower its warmup_epochs"
+            )
+        points = missing(method, "student", found.student) + missing(method, "teacher", found.teacher)
+        for field_name, message in points or unpaired(method, found.student, found.teacher):
             found.refuse(f"{pointer}/{field_name}", message)
         if method.reads_features and len(spec.teachers) > 1:
             message = f"{method.name} reads a teacher's features, and {len(spec.teachers)} teachers have none in common"
@@ -187,8 +192,7 @@ def _check_devices(spec: JobSpec, found: Review) -> None:
     elif gpus > 1:
         counted = "over all of them" if training.sync_batchnorm else "within each part; sync_batchnorm counts over all"
         found.warnings.append(
-            f"each of {gpus} GPUs takes its part of a batch of {training.batch_size}; batch norm counts {counted}. "
-            "A worker with fewer GPUs trains on those it has, and says so"
+            f"each of {gpus} GPUs takes its part of a batch of {training.batch_size}; batch norm counts {counted}"
         )
 
 

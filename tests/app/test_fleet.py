@@ -46,6 +46,26 @@ def warnings(client: TestClient, queue: str = "default", gpus: int = 1) -> list[
     return [sentence for sentence in answer["warnings"] if "the job waits" in sentence]
 
 
+def test_networks_that_no_worker_has_the_memory_for_are_warned_of(client: TestClient, database: Database) -> None:
+    """Of a GiB: with momentum a parameter takes 12 bytes, so 66 million fit and 132 million do not."""
+
+    def said(width: int) -> list[str]:
+        layers = [
+            {"name": "flatten"},
+            *({"name": "linear", "features": features} for features in (width, 65_536)),
+            {"name": "linear"},
+        ]
+        answer = client.post("/v1/jobs?dry_run=true", json={**SPEC, "student": {"layers": layers}}).json()
+        return [sentence for sentence in answer["warnings"] if "GiB" in sentence]
+
+    assert said(2_000) == []  # nobody is there yet
+    report(database)
+    assert said(1_000) == []
+    (sentence,) = said(2_000)
+    assert sentence.startswith("weights, gradients and the optimizer's state alone take 1.5 GiB, and no live worker")
+    assert "more than 1.0 GiB; use smaller networks" in sentence
+
+
 def test_a_worker_is_listed_with_what_it_runs(client: TestClient, database: Database) -> None:
     report(database)
     submit(client)

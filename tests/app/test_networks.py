@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -10,6 +11,7 @@ from fastapi.testclient import TestClient
 from app.config import Settings
 from app.db import Database
 from app.storage import open_storage
+from stillhouse.spec import JobSpec
 from tests.app.conftest import LAYERS, SPEC, submit
 from tests.app.running import claimed, succeeded
 
@@ -100,8 +102,8 @@ def test_figures_come_for_any_number_of_classes_or_are_null_with_a_warning(clien
 
 def test_a_teacher_with_weights_is_not_trained_unless_asked(client: TestClient) -> None:
     teacher = {"architecture": "torchvision/resnet18", "weights": "pretrained"}
-    spec = client.post("/v1/jobs?dry_run=true", json={**SPEC, "teacher": teacher}).json()["spec"]
-    assert spec["teacher"]["train"] is None
+    given = JobSpec.model_validate({**SPEC, "teacher": teacher}).complete()
+    assert given.teachers[0].train is None
     teacher["train"] = {"epochs": 3}  # type: ignore[assignment]
     spec = client.post("/v1/jobs?dry_run=true", json={**SPEC, "teacher": teacher}).json()["spec"]
     assert spec["teacher"]["train"]["epochs"] == 3
@@ -112,7 +114,7 @@ def test_a_teacher_with_weights_is_not_trained_unless_asked(client: TestClient) 
 
 def test_a_tag_chooses_pretrained_weights_and_their_size(client: TestClient) -> None:
     """Of resnet50's weights some were made for 176 pixels; the figures for 224 are not theirs."""
-    asked = {"architecture": "timm/resnet50.a1h_in1k", "weights": "pretrained"}
+    asked: dict[str, Any] = {"architecture": "timm/resnet50.a1h_in1k", "weights": "pretrained", "train": {"epochs": 1}}
     answer = client.post("/v1/jobs?dry_run=true", json={**SPEC, "teacher": asked}).json()
     assert answer["spec"]["teacher"]["architecture"] == "timm/resnet50.a1h_in1k"
     assert answer["estimate"]["teacher_parameters"] == 23_498_624 + 10 * 2049 + 3 * 3136

@@ -152,6 +152,7 @@ def test_more_than_may_wait_are_refused_with_a_remedy(client: TestClient, databa
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_jobs")
     assert "2 jobs waiting of 2" in refused.json()["detail"]
     assert "cancel" in refused.json()["detail"]
+    assert refused.json()["detail"] in client.post("/v1/jobs?dry_run=true", json=SPEC).json()["warnings"]
     assert client.post("/v1/jobs", json=SPEC, headers=headers).status_code == 200  # a replay makes nothing new
     client.post(f"/v1/jobs/{first}/cancel")
     assert client.post(f"/v1/jobs/{first}/retry").status_code == 201

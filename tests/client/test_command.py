@@ -117,7 +117,10 @@ def test_a_dry_run_shows_what_it_would_take(running: Service, spec: Path) -> Non
     [
         (("epochs: 2", "epochs: -2"), ["spec.yaml:9: /training/epochs: Input should be greater"]),
         (("{name: linear}", "{name: lineal}"), ["spec.yaml:6: /student/layers/1: "]),
-        (("dataset: {id: digits}", "dataset: {id: digits}\nspeed: 11"), ["spec.yaml:3: /speed: Extra inputs"]),
+        (
+            ("dataset: {id: digits}", "dataset: {id: digits}\nspeed: 11"),
+            ["spec.yaml:3: /speed: there is no such field"],
+        ),
         (("name: command", "name: [unclosed"), ["is not YAML"]),
         ((SPEC, "just text"), ["must hold a job spec"]),
     ],

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from stillhouse.spec import JobSpec
 from stillhouse.spec.catalog import FILE, Footprint, architectures
 from stillhouse.spec.datasets import DATASETS
+from stillhouse.spec.footprints import FEWEST_PUBLISHED
 from stillhouse.spec.layer_points import feature_points
 from stillhouse.spec.layers import Layer, LayerShapeError, trace
 from stillhouse.spec.methods import METHODS as PROMISED
@@ -105,6 +106,18 @@ def test_the_architectures_file_has_every_tag_of_timms_weights() -> None:
         found = published(name)
         assert found is not None
         assert found.shape[1] == architectures()["timm/resnet50"].tags[name.partition(".")[2] or "a1_in1k"]
+
+
+def test_no_published_weights_tell_fewer_classes_apart_than_the_review_of_a_spec_takes_for_granted() -> None:
+    names = [
+        f"{name}.{tag}" if tag else name
+        for name, known in architectures().items()
+        if "/" in name
+        for tag in known.tags or ("",)
+    ]
+    counts = {len(found.classes) for name in names if (found := published(name)) is not None}
+    assert len(counts) > 1
+    assert min(counts) == FEWEST_PUBLISHED
 
 
 def test_figures_that_are_not_listed_are_null() -> None:

@@ -14,6 +14,7 @@ from stillhouse.spec.methods.fitness import examine
 from stillhouse.spec.methods.taps import read_by
 from stillhouse.spec.review import review
 from worker.assembly import build_method
+from worker.engine.errors import MethodRefused
 from worker.engine.methods import METHODS as ENGINE
 from worker.engine.methods.combination import Combination
 from worker.engine.network import Network, Preprocessing, build_network
@@ -190,6 +191,39 @@ def test_the_points_that_are_promised_are_those_the_engine_reads(name: str) -> N
             assert shown == {k: list(v) for k, v in network.capture_points(captured, whose=role).items()}
 
 
+NAMED: dict[str, dict[str, Any]] = {
+    "one of the student's": {"student_points": ["layer2"]},
+    "two of the teacher's": {"teacher_points": ["layer1", "layer3"]},
+    "one against two": {"student_points": ["layer2"], "teacher_points": ["layer1", "layer3"]},
+    "two against two": {"student_points": ["layer1", "layer2"], "teacher_points": ["layer1", "layer3"]},
+    "as many as the stages": {"student_points": ["layer1", "layer2", "layer3"]},
+}
+
+
+@pytest.mark.parametrize("case", NAMED)
+@pytest.mark.parametrize("name", ["at", "sp", "vid", "reviewkd"])
+def test_points_that_cannot_be_paired_are_refused_with_the_spec_where_the_engine_would(name: str, case: str) -> None:
+    """What is named on one side alone is never paired with a point that nobody meant."""
+    found = review(job({"name": name, **NAMED[case]}))
+    try:
+        prepare(
+            ENGINE[name](**NAMED[case]),
+            student=built("resnet8"),
+            teacher=LiveTeacher(built("resnet20"), precision=Precision("fp32", scales_gradients=False)),
+            labels=torch.arange(10),
+            seed=0,
+        )
+        refused = ""
+    except MethodRefused as error:
+        refused = f"{error} {error.remedy}"
+    assert [error.pointer for error in found.errors] == ([f"/method/{next(iter(NAMED[case]))}"] if refused else [])
+    own = 1 if name == "sp" else 3
+    counts = [len(NAMED[case].get(f"{role}_points", range(own))) for role in ("student", "teacher")]
+    assert bool(refused) == (counts[0] != counts[1])
+    for said in (refused, *(error.message for error in found.errors)):
+        assert not said or "cannot be paired with" in said
+
+
 def test_points_that_the_catalog_does_not_know_are_shown_without_a_shape() -> None:
     spec = job({"name": "at", "student_points": ["layer1.0.conv1", "layer2"]})
     found = review(spec)
@@ -225,6 +259,18 @@ def test_points_that_a_list_of_layers_does_not_have_are_refused_at_once(
     swapped = {**given, "student": networks["teacher"], "method": {"name": "ofa", "weight_feature": 0.0}}
     assert not review(JobSpec.model_validate(swapped)).errors
     assert review(JobSpec.model_validate({**swapped, "method": {"name": "ofa"}})).errors
+
+
+@pytest.mark.parametrize(("method", "percent"), [("dkd", "50%"), ("reviewkd", "50%"), ("kd", None)])
+def test_a_warm_up_that_outlasts_the_training_is_warned_of(method: str, percent: str | None) -> None:
+    def said(fields: dict[str, Any], epochs: int) -> list[str]:
+        warnings = review(job({"name": method, **fields}, training={"epochs": epochs})).warnings
+        return [warning for warning in warnings if "warmup_epochs" in warning]
+
+    assert [percent is not None and percent in warning for warning in said({}, 10)] == [True] * (percent is not None)
+    assert said({}, 20) == []
+    if percent is not None:
+        assert said({"warmup_epochs": 5}, 10) == []
 
 
 def test_a_dry_run_says_so() -> None:

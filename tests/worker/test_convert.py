@@ -110,6 +110,13 @@ def test_an_architecture_that_is_unknown_or_too_large_is_refused(tmp_path: Path)
         converted(tmp_path / "x", architecture="resnet20")
 
 
+def test_weights_of_other_classes_are_refused_with_a_remedy_for_an_upload(tmp_path: Path) -> None:
+    torch.save(weights(), tmp_path / "x")
+    with pytest.raises(EngineError, match="tell 3 classes apart, where 2 are wanted") as told:
+        converted(tmp_path / "x", classes=["a", "b"])
+    assert told.value.remedy.startswith("Declare the classes that the weights were trained for")
+
+
 def test_wrapped_weights_are_found_and_the_report_says_what_fitted(tmp_path: Path) -> None:
     state = {f"module.{name}": value for name, value in weights().items()}
     torch.save({"epoch": 3, "state_dict": {**state, "module.conv1.weight_mask": torch.ones(2)}}, tmp_path / "x")
@@ -118,6 +125,25 @@ def test_wrapped_weights_are_found_and_the_report_says_what_fitted(tmp_path: Pat
     assert report["fitted"]["prefix"] == "module."
     assert report["fitted"]["left_over"] == []
     assert report["set_aside"] == ["module.conv1.weight_mask"]
+
+
+def test_a_deeper_network_is_refused_and_what_lies_beside_one_is_warned_of(tmp_path: Path) -> None:
+    """Every tensor of resnet8 is in a file of resnet20, by name and shape."""
+    torch.manual_seed(0)
+    deeper = build_body("resnet20", classes=3, shape=(1, 12, 12)).state_dict()
+    torch.save({"module." + name: value for name, value in deeper.items()}, tmp_path / "x")
+    with pytest.raises(
+        EngineError, match=r"12 of the file's weights have no place in resnet8 \(layer1\.1\.conv1"
+    ) as told:
+        converted(tmp_path / "x")
+    assert "larger network" in str(told.value)
+    assert "Name the architecture" in told.value.remedy
+    beside = {"aux.fc.weight": torch.ones(3, 4), "aux.fc.bias": torch.ones(3), "queue_ptr": torch.ones(2, dtype=int)}
+    torch.save({**weights(), **beside}, tmp_path / "x")
+    _, report = converted(tmp_path / "x")
+    assert report["warnings"] == ["1 of the file's weights have no place in resnet8 (aux.fc.weight); they are not used"]
+    torch.save(weights(), tmp_path / "x")
+    assert "warnings" not in converted(tmp_path / "x")[1]
 
 
 def test_an_onnx_file_is_opened_once_and_kept_as_it_is(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import pytest
@@ -13,15 +14,19 @@ from tests.worker.test_methods_in_jobs import FLAT, POOLED, digits, job  # noqa:
 from worker import progress
 from worker.engine.data import Dataset
 from worker.engine.events import Progress
-from worker.progress import Tracker
+from worker.phases import budget_of, phases
+from worker.progress import STEP, Tracker
 
 FLAT_FLOPS = 2 * 64 * 10
 POOLED_FLOPS = 2 * (4 * 4 * 8 * 9 + 8 * 10)
 
 
 def work(spec: JobSpec, dataset: Dataset) -> dict[str, float]:
-    """Of each phase, for one image."""
-    return {name: done / len(dataset.train) for name, done in Tracker(spec, dataset)._work.items()}
+    """Of each phase, for one image, but for what every step costs."""
+    images, found = len(dataset.train), Tracker(spec, dataset)._work
+    steps = {phase.name: budget_of(spec, phase) for phase in phases(spec)}
+    fixed = {name: budget.epochs * ceil(images / budget.batch_size) * STEP for name, budget in steps.items()}
+    return {name: pytest.approx((done - fixed[name]) / images, rel=1e-6) for name, done in found.items()}
 
 
 def test_a_phase_weighs_its_passes_and_its_teachers(digits: Dataset) -> None:  # noqa: F811
@@ -51,7 +56,8 @@ def test_where_a_cost_is_not_known_images_weigh_the_same(digits: Dataset, monkey
         return Traced(Footprint(parameters=None, flops=POOLED_FLOPS if told else None))
 
     monkeypatch.setattr(progress, "footprint", unknown)
-    assert work(job(), digits) == {"teacher-0": 4, "teacher-1": 8, "student-0": 4, "control-0": 4}
+    found = {name: done / len(digits.train) for name, done in Tracker(job(), digits)._work.items()}
+    assert found == {"teacher-0": 4, "teacher-1": 8, "student-0": 4, "control-0": 4}
 
 
 def test_fraction_and_time_left_go_by_the_work(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
@@ -73,3 +79,34 @@ def test_fraction_and_time_left_go_by_the_work(digits: Dataset, monkeypatch: pyt
     done = tracker._work["teacher-0"] + tracker._work["teacher-1"] / 2
     assert shown["fraction"] == pytest.approx(done / whole)
     assert shown["eta_seconds"] == pytest.approx(10 * (whole - done) / (tracker._work["teacher-1"] / 4))
+
+
+def test_a_small_students_steps_count_and_the_time_left_goes_by_what_its_own_kind_took(
+    digits: Dataset,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A teacher of many FLOPs, and a student whose steps take a third of the teacher's time."""
+    moment = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: moment)
+    spec = job(teacher={"architecture": "resnet20"}, training={"epochs": 4, "seeds": 2})
+    tracker = Tracker(spec, digits)
+    shares = {name: done / sum(tracker._work.values()) for name, done in tracker._work.items()}
+    assert shares["control-0"] > 0.02
+
+    def at(phase: str, step: int) -> dict[str, Any]:
+        return tracker.advance(
+            phase,
+            Progress(epoch=1, epochs=1, step=step, steps=10, global_step=step, metrics={}, images_per_second=1.0),
+        )
+
+    shown: dict[str, Any] = {}
+    for phase, seconds in (("teacher", 30), ("student-0", 10), ("control-0", 5), ("student-1", 10), ("control-1", 5)):
+        for step in range(11):
+            moment += seconds / 10 if step else 0
+            shown = at(phase, step)
+        tracker.finish(phase)
+        if phase == "control-0":
+            assert shown["eta_seconds"] == pytest.approx(15)
+        if phase == "student-1":
+            assert shown["eta_seconds"] == pytest.approx(5)
+    assert (shown["fraction"], shown["eta_seconds"]) == (pytest.approx(1), pytest.approx(0))

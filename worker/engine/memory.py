@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import gc
+import re
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -36,8 +37,9 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What the allocator said, in a line."""
-    return (str(error).splitlines() or ["no memory left"])[0]
+    """What the allocator said, in a line, without its place in the source."""
+    line = (str(error).splitlines() or ["no memory left"])[0]
+    return re.sub(r"^\[enforce fail at [^]]*\]\s*", "", line)
 
 
 def within_memory(act: Callable[[], None], *, step: Callable[[Tensor], None], samples: Tensor) -> None:

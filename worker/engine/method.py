@@ -121,7 +121,7 @@ class Method(nn.Module):
 
 
 class FeatureMethod(Method):
-    """Compares feature points of student and teacher in pairs: those named, else the last that both have."""
+    """Compares feature points of student and teacher in pairs: as many as are named, else the last that both have."""
 
     kind: ClassVar[Kind]
     teacher_kind: ClassVar[Kind | None] = None
@@ -139,15 +139,16 @@ class FeatureMethod(Method):
     def prepare(self, setting: Setting) -> list[str]:
         """Pair the points and make what lies between them."""
         ours, theirs = (setting.points[tap] for tap in self.taps[:2])
-        if all(tap.points for tap in self.taps[:2]) and len(ours) != len(theirs):
-            message = f"{len(ours)} student_points cannot be paired with {len(theirs)} teacher_points."
-            raise MethodRefused(message, remedy="Name as many of the one as of the other.")
-        count = min(len(ours), len(theirs))
-        self.pairs = list(zip(list(ours)[-count:], list(theirs)[-count:], strict=True))
         for name, shape in [*ours.items(), *theirs.items()]:
             if self.needs_maps and len(shape) != 3:
                 message = f"the feature point {name!r} gives {_say(shape)}, and this method compares maps."
                 raise MethodRefused(message, remedy="Name a convolutional layer's module, or choose rkd, pkt or crd.")
+        if any(tap.points for tap in self.taps[:2]) and len(ours) != len(theirs):
+            message = f"{len(ours)} points of the student cannot be paired with {len(theirs)} of the teacher."
+            remedy = "Name as many of the one as of the other, with student_points and teacher_points."
+            raise MethodRefused(message, remedy=remedy)
+        count = min(len(ours), len(theirs))
+        self.pairs = list(zip(list(ours)[-count:], list(theirs)[-count:], strict=True))
         for index, (name, other) in enumerate(self.pairs):
             if len(ours[name]) != len(theirs[other]):
                 message = f"{name!r} gives {_say(ours[name])} and {other!r} {_say(theirs[other])}: no pair."

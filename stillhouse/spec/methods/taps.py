@@ -54,6 +54,30 @@ def missing(
     return found
 
 
+def unpaired(method: Imitation, student: Footprint | None, teacher: Footprint | None) -> list[tuple[str, str]]:
+    """Points that were named and that the other network has not as many of: (field, what is wrong with it).
+
+    Where none are named, the last ones that both networks have are paired.
+    """
+    named = {role: getattr(method, f"{role}_points", None) for role in ("student", "teacher")}
+    if not method.reads_features or not any(named.values()):
+        return []
+    counts: dict[str, int] = {}
+    for role, kinds, footprint in (
+        ("student", method.student_kinds, student),
+        ("teacher", method.teacher_kinds, teacher),
+    ):
+        points = footprint.points if footprint else {}
+        if not named[role] and not points and kinds[0] in ("stages", "preactivations"):
+            return []  # the worker alone knows how many there are
+        counts[role] = len(set(named[role] or _defaults(points, kinds[0])))
+    if counts["student"] == counts["teacher"] or 0 in counts.values():
+        return []
+    message = f"{counts['student']} points of the student cannot be paired with {counts['teacher']} of the teacher"
+    given = "student_points" if named["student"] else "teacher_points"
+    return [(given, f"{message}; name as many of the one as of the other, with student_points and teacher_points")]
+
+
 def _defaults(points: Mapping[str, Mapping[str, Sequence[int]]], kind: str) -> list[str]:
     """The names of a kind; of a network whose points are not known, the kind in brackets."""
     if not points:

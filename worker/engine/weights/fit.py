@@ -24,6 +24,7 @@ _PREFIXES = (
     "body.",
     "ema.",
 )
+FINE_TUNE = "Give it `train: {epochs: ...}` to be fine-tuned with a new last layer, or choose data of those classes."
 _COUNTER = "num_batches_tracked"
 _SHOWN = 5
 
@@ -48,9 +49,16 @@ class Fitted:
 
 
 def fit(
-    body: nn.Module, tensors: Mapping[str, Tensor], *, head: frozenset[str] = frozenset(), replace_head: bool = False
+    body: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    head: frozenset[str] = frozenset(),
+    replace_head: bool = False,
+    remedy: str = FINE_TUNE,
 ) -> Fitted:
     """Load ``tensors`` into ``body``. ``head`` names its classifier's weights, which ``replace_head`` lets differ.
+
+    ``remedy`` is what helps where nothing but the number of classes differs.
 
     Raises WeightsRefused where a weight or a statistic of the network stays without a value.
     """
@@ -68,7 +76,7 @@ def fit(
         missing = [name for name in missing if name not in by_order]
         rest = [name for name in rest if name not in set(by_order.values())]
     if missing and not (replace_head and set(missing) <= head):
-        raise WeightsRefused(_why(wanted, given, missing, rest, head), remedy=_remedy(missing, head))
+        raise WeightsRefused(_why(wanted, given, missing, rest, head), remedy=_remedy(missing, head, remedy))
     report.new_head, report.left_over = missing, rest
     known = body.state_dict()
     state = {name: _cast(name, given[source], known[name]) for name, source in pairs.items()}
@@ -166,9 +174,9 @@ def _why(
     )
 
 
-def _remedy(missing: list[str], head: frozenset[str]) -> str:
+def _remedy(missing: list[str], head: frozenset[str], of_classes: str) -> str:
     if set(missing) <= head:
-        return "Give it `train: {epochs: ...}` to be fine-tuned with a new last layer, or choose data of those classes."
+        return of_classes
     return "Check that the architecture, its input channels and its stem are those the weights were trained with."
 
 
