@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -201,9 +202,6 @@ class Offline(Validation):
     def _look(self) -> Subject:
         return Subject("models", "models/mdl_1", "uploads/upl_1", [PART], {}, MeasuredOn("mnist", None))
 
-    def _watch(self, allowed_seconds: float | None) -> Watch:
-        return Watch.__new__(Watch)
-
     def _fetch(self, watch: Watch, wanted: Fetched) -> Ending:
         assert list(self.scratch.iterdir()) == []
         self.failed = self.ending
@@ -231,6 +229,7 @@ def test_the_child_that_fetches_sees_no_file_of_a_users(tmp_path: Path, monkeypa
     validation.settings, validation.scratch = Settings(data_dir=tmp_path), tmp_path / "scratch"
     validation.reporter = SimpleNamespace(stage=lambda _stage: None)  # type: ignore[assignment]
     validation.beat = SimpleNamespace(lost=False)  # type: ignore[assignment]
+    validation.draining = threading.Event()
     validation.storage = open_storage((tmp_path / "files").as_uri())
     validation.storage.put(PART.key, io.BytesIO(b"weights"))
     validation.result = {}

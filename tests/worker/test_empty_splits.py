@@ -26,6 +26,7 @@ class Heard(Emitter):
     """What a child says, kept."""
 
     def __init__(self) -> None:
+        super().__init__(-1)
         self.said: list[dict[str, Any]] = []
 
     def emit(self, event: str, **data: Any) -> None:
