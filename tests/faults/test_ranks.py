@@ -82,14 +82,8 @@ def test_a_job_on_two_devices_is_the_job_on_one(running: Service, expected: byte
     assert environment["ranks"] == 1
 
 
-@pytest.mark.parametrize(
-    "victim",
-    [
-        pytest.param("the first rank", marks=pytest.mark.slow),
-        "the other rank",
-        pytest.param("the worker", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["the first rank", "the other rank", "the worker"])
 def test_a_job_on_two_devices_ends_with_the_same_bytes_after_a_kill(
     running: Service, expected: bytes, victim: str
 ) -> None:

@@ -34,6 +34,7 @@ def training(running: Service, spec: dict[str, object] = SPEC) -> str:
     return job_id
 
 
+@pytest.mark.slow
 def test_a_service_that_is_stopped_in_mid_training_goes_on_where_it_was(running: Service, expected: Reference) -> None:
     job_id = training(running)
     running.stop()
@@ -65,6 +66,7 @@ def test_a_cancelled_job_frees_its_worker_and_publishes_nothing(running: Service
     assert check(running, job_id) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_thought_dead_writes_nothing_more(running: Service, expected: Reference) -> None:
     """SIGSTOP for longer than the lease, then SIGCONT: the zombie is refused, the job goes on from its checkpoint."""
     job_id = training(running)
@@ -90,6 +92,7 @@ def test_a_job_that_runs_for_too_long_is_ended(running: Service) -> None:
     assert check(running, job_id) == []
 
 
+@pytest.mark.slow
 def test_a_job_that_loses_three_children_without_a_checkpoint_is_poison(tmp_path: Path) -> None:
     with service(tmp_path / "data", STILLHOUSE_CHECKPOINT_SECONDS="3600") as running:
         job_id = running.submit({**SPEC, "training": {**SPEC["training"], "epochs": 100_000}})

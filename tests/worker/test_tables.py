@@ -239,6 +239,7 @@ class TestSharing:
         assert tables.kept(Settings(data_dir=tmp_path, tables_limit_bytes=0), job, None, {}) is None
 
 
+@pytest.mark.slow
 def test_a_second_job_with_another_method_starts_warm(tmp_path: Path) -> None:
     with service(tmp_path / "data") as running:
         told = []
