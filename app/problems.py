@@ -63,8 +63,8 @@ def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         message = "send JSON with Content-Type: application/json"
         return problem(request, 415, "unsupported_media_type", "Unsupported media type", message)
     if any(found["type"] == "json_invalid" for found in error.errors()):
-        message = str(error.errors()[0].get("ctx", {}).get("error", "not JSON"))
-        return problem(request, 400, "malformed_json", "Malformed JSON", f"the body is not valid JSON: {message}")
+        why = str(error.errors()[0].get("ctx", {}).get("error", "not JSON"))
+        return problem(request, 400, "malformed_json", "Malformed JSON", f"the body is not valid JSON: {why}")
     model = _model_of(request)
     errors = [field_error(found, error.body, model) for found in error.errors()]
     detail = "; ".join(f"{found.pointer}: {found.message}".removeprefix(": ") for found in errors[:5])

@@ -16,8 +16,8 @@ from worker.engine.errors import WeightsRefused
 from worker.engine.network import Network, Preprocessing, build_network, head_names
 
 _CLASSES = "Declare the classes that the weights were trained for, in their order (--classes: names, or how many)."
-_KERNEL, _SHOWN = 2, 5
-"""Dimensions from which on a tensor is the kernel of a layer; names that are listed."""
+_KERNEL = 2
+"""Dimensions from which on a tensor is the kernel of a layer."""
 
 
 def convert(
@@ -60,8 +60,7 @@ def _judge_left_over(
     parts = {name for name, _ in network.body.named_children()}
     deeper = [name for name in kernels if name.partition(".")[0] in parts]
     shown = deeper or kernels
-    said = f"{len(shown)} of the file's weights have no place in {architecture} ({', '.join(shown[:_SHOWN])}"
-    said += f", and {len(shown) - _SHOWN} more)" if len(shown) > _SHOWN else ")"
+    said = f"{len(shown)} of the file's weights have no place in {architecture} ({weights.listed(shown)})"
     if deeper:
         remedy = "Name the architecture that these weights were trained in."
         raise WeightsRefused(f"{said}: it holds a larger network.", remedy=remedy)

@@ -102,7 +102,7 @@ def _job_problem(session: Session, caller: Caller, named: str, network: Mapping[
 
 def _growth_problem(session: Session, named: str, spec: JobSpec) -> str | None:
     """``simkd`` puts a teacher's last layer in the place of the student's own, which only a plain student has."""
-    trained = session.scalars(select(Job.spec).where(Job.id == named)).one()["method"]
+    trained = session.get_one(Job, named).spec["method"]
     before = {method["name"] for method in (trained if isinstance(trained, list) else [trained])}
     if "simkd" not in before & {method.name for method in spec.imitations}:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
@@ -69,17 +70,21 @@ def unserved(session: Session, *, lease_seconds: float) -> list[str]:
     return sorted(set(session.scalars(named.distinct())) - served)
 
 
+def _live(session: Session, *, lease_seconds: float) -> Sequence[Worker]:
+    """Those that ``is_live`` is true of, by name."""
+    heard_of = now(session) - timedelta(seconds=lease_seconds)
+    return session.scalars(select(Worker).where(Worker.heartbeat_at >= heard_of).order_by(Worker.name)).all()
+
+
 def most_memory(session: Session, queue: str, *, lease_seconds: float) -> int | None:
     """Bytes of the live worker that has most of those that serve ``queue``; None when there is none."""
-    heard_of = now(session) - timedelta(seconds=lease_seconds)
-    live = session.scalars(select(Worker).where(Worker.heartbeat_at >= heard_of)).all()
+    live = _live(session, lease_seconds=lease_seconds)
     return max((row.memory_bytes for row in live if queue in row.queues), default=None)
 
 
 def complaint(session: Session, queue: str, *, gpus: int, lease_seconds: float) -> str | None:
     """Why a job in ``queue`` that asks for ``gpus`` would not be taken now; None when a worker is ready for it."""
-    heard_of = now(session) - timedelta(seconds=lease_seconds)
-    live = session.scalars(select(Worker).where(Worker.heartbeat_at >= heard_of).order_by(Worker.name)).all()
+    live = _live(session, lease_seconds=lease_seconds)
     serving = [row for row in live if queue in row.queues]
     large_enough = [row for row in serving if len(row.devices) >= gpus]
     if any(row.state == "ready" for row in large_enough):

@@ -74,18 +74,22 @@ def running_none(session: Session, project_id: str, installations: int | None) -
 
 def check_waiting(session: Session, project_id: str, installations: int | None) -> None:
     """Raise TooMany when a project has as many waiting jobs as it may."""
-    if _limit(session, Project.waiting_limit, project_id, installations) is None:
+    limit = _limit(session, Project.waiting_limit, project_id, installations)
+    if limit is None:
         return
     _lock(session, project_id)
-    said = waiting_full(session, project_id, installations)
-    if said is not None:
+    if (said := _full(session, project_id, limit)) is not None:
         raise TooMany(said)
 
 
 def waiting_full(session: Session, project_id: str, installations: int | None) -> str | None:
     """A sentence when a project has as many waiting jobs as it may; another one may make it untrue at any moment."""
     limit = _limit(session, Project.waiting_limit, project_id, installations)
-    if limit is None or (waiting := count(session, project_id, WAITING)) < limit:
+    return None if limit is None else _full(session, project_id, limit)
+
+
+def _full(session: Session, project_id: str, limit: int) -> str | None:
+    if (waiting := count(session, project_id, WAITING)) < limit:
         return None
     return (
         f"this project has {waiting} jobs waiting of {limit} (project_waiting_limit); "

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Column, Table
 
-from stillhouse.cli import server
+from stillhouse.cli import server, tables
 from stillhouse.cli.output import Json, out, print_json
 from stillhouse.client import Client
 
@@ -55,8 +54,7 @@ def list_keys(
     if as_json:
         print_json(found)
         return
-    others = [Column(heading, overflow="fold") for heading in ("name", "scopes", "key", "revoked")]
-    table = Table(Column("id", no_wrap=True), *others, box=None, pad_edge=False)
+    table = tables.listing("name", "scopes", "key", "revoked")
     for key in found:
         table.add_row(key.id, escape(key.name), " ".join(key.scopes), f"{key.prefix}…", str(key.revoked_at or ""))
     out.print(table)

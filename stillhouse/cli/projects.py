@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Table
 
-from stillhouse.cli import exits
+from stillhouse.cli import exits, tables
 from stillhouse.cli.output import Json, out, print_json
 from stillhouse.client import Client
 from stillhouse.projects import Project
@@ -64,8 +64,7 @@ def _limit(name: str, value: str) -> int | None:
 
 
 def _table(found: list[Project]) -> Table:
-    others = [Column(heading, overflow="fold") for heading in ("name", "running", "waiting", "storage bytes")]
-    table = Table(Column("id", no_wrap=True), *others, box=None, pad_edge=False)
+    table = tables.listing("name", "running", "waiting", "storage bytes")
     for each in found:
         used, limits = each.usage.model_dump(), each.in_force.model_dump()
         cells = [f"{used[name]:,} of {'any' if limits[name] is None else f'{limits[name]:,}'}" for name in used]

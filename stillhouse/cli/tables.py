@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from stillhouse.fleet import Worker
 from stillhouse.resources import DryRun, Headline, Job, Result, TeacherHeadline
@@ -23,6 +23,13 @@ STYLES = {
     "failed": "red",
     "cancelled": "magenta",
 }
+
+
+def listing(*headings: str) -> Table:
+    """The columns of a list behind the id, which is never cut, since other commands take it; these are folded."""
+    return Table(
+        Column("id", no_wrap=True), *(Column(each, overflow="fold") for each in headings), box=None, pad_edge=False
+    )
 
 
 def jobs(found: Iterable[Job]) -> Table:

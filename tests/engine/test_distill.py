@@ -189,7 +189,7 @@ def test_a_projector_outside_the_optimizer_is_refused(digits: Dataset) -> None:
 def test_a_projector_that_does_not_move_is_refused(digits: Dataset) -> None:
     training = run(digits, method=WithProjector())
     with pytest.raises(CanaryFailed, match="did not move"):
-        canaries.after_first_epoch(training)
+        canaries.after_first_learning_epoch(training)
     finish(run(digits, method=WithProjector()))
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import random
+import re
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,7 @@ from tests.app.running import claimed, ended
 from tests.harness import TREE, alive, eventually
 from tests.servers.backends import BACKENDS, backend
 from tests.worker.fetching import fetched
-from worker import scratch, staging
+from worker import sandbox, scratch, staging
 from worker.child import Emitter
 from worker.heartbeat import Heartbeat
 from worker.reporter import Reporter, resumable
@@ -98,22 +100,54 @@ def user_of(process: int) -> int:
     return int(line.split()[1])
 
 
-@pytest.mark.skipif("separate uid" not in protections(), reason="not root, or the code is closed to other users")
+@pytest.mark.skipif(os.geteuid() != 0, reason="to give up root takes root, which CI is")
 def test_a_child_cannot_end_another_ones(tmp_path: Path) -> None:
-    children = []
+    """As where all may read the interpreter; it is loaded before, since here it may lie in a closed folder."""
+    program = """
+import os, sys
+from worker import sandbox
+sandbox._bound_to_root = lambda: None
+folder = sandbox.Path(sys.argv[1])
+sandbox._give(folder, sandbox._free_user())
+os.chdir(folder)
+print(sandbox._leave_root(), os.getresuid(), os.getgroups(), flush=True)
+for victim in sys.stdin:
+    try:
+        os.kill(int(victim), 9)
+    except PermissionError as error:
+        print(error, flush=True)
+"""
+    with ExitStack() as ends:
+        children = []
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            command = [sys.executable, "-c", program, str(tmp_path / name)]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            child = ends.enter_context(subprocess.Popen(command, cwd=TREE, text=True, **pipes))  # type: ignore[call-overload]
+            ends.callback(child.kill)
+            (user,) = {int(each) for each in re.findall(r"\d+", child.stdout.readline())}
+            assert user == (tmp_path / name).stat().st_uid == user_of(child.pid) != 0
+            children.append((child, user))
+        (one, its_user), (other, another) = children
+        assert its_user != another
+        one.stdin.write(f"{other.pid}\n")
+        one.stdin.flush()
+        assert "not permitted" in one.stdout.readline()
+        assert other.poll() is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to give a folder away takes root, which CI is")
+def test_each_child_is_given_its_folder_under_a_user_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "_bound_to_root", lambda: None)
+    random.seed(0)  # of two that are chosen at the same moment one in 4,336 pairs is alike
+    users = set()
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        children.append(spawn("train", folder=tmp_path / name, network=False))
-    try:
-        one, other = (
-            eventually(partial(user_of, child.process.pid), what="a child with a user of its own") for child in children
-        )
-        assert one != other
-        ended = subprocess.run(["kill", "-9", str(children[1].process.pid)], user=one, check=False, capture_output=True)
-        assert b"not permitted" in ended.stderr
-    finally:
-        for child in children:
-            child.close()
+        spawn("train", folder=tmp_path / name, network=False).close()
+        users.add((tmp_path / name).stat().st_uid)
+    assert len(users - {0, sandbox.NOBODY}) == 2
 
 
 def test_signs_of_life_do_not_flood_the_supervisor() -> None:

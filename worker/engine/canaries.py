@@ -65,8 +65,8 @@ def first_learning_epoch(run: Run) -> int | None:
     return next((epoch + 1 for epoch, part in steps if factor(epoch + part, epochs) > 0), None)
 
 
-def after_first_epoch(run: Run) -> None:
-    """After the first epoch that could change anything: the terms are finite still, and what should move has moved."""
+def after_first_learning_epoch(run: Run) -> None:
+    """After that epoch: the terms are finite still, and what should move has moved."""
     _probe(run)
     for name, parameter in run.method.named_parameters():
         if torch.equal(parameter, run.first_method[name]):

@@ -104,7 +104,7 @@ def _finish_epoch(run: Run) -> EpochFinished:
             run.best_epoch, run.best_top1 = done, held_out.top1
             run.best_state = {name: value.detach().clone() for name, value in run.student.body.state_dict().items()}
     if done == canaries.first_learning_epoch(run):
-        canaries.after_first_epoch(run)
+        canaries.after_first_learning_epoch(run)
     run.history.append({"epoch": done, **metrics})
     run.start_epoch()
     return EpochFinished(done, run.recipe.epochs, metrics)

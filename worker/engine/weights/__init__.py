@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from worker.engine.weights.fit import Fitted, fit
+from worker.engine.weights.fit import Fitted, fit, listed
 from worker.engine.weights.read import Found, read
-from worker.engine.weights.stored import ONNX, Stored, describe, load, open_black_box, rebuild, restore, save
+from worker.engine.weights.stored import ONNX, Stored, describe, load, open_black_box, rebuild, restore, save, write
 
 __all__ = [
     "ONNX",
@@ -13,10 +13,12 @@ __all__ = [
     "Stored",
     "describe",
     "fit",
+    "listed",
     "load",
     "open_black_box",
     "read",
     "rebuild",
     "restore",
     "save",
+    "write",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -169,8 +169,8 @@ def _why(
         name = other[0]
         return f"{name} is {_shape(given[name])} in the file and {_shape(wanted[name])} in the network."
     return (
-        f"{len(missing)} of the network's {len(wanted)} tensors are not in the file ({_list(missing)}), which holds "
-        f"{len(rest)} others ({_list(rest)})."
+        f"{len(missing)} of the network's {len(wanted)} tensors are not in the file ({listed(missing)}), which holds "
+        f"{len(rest)} others ({listed(rest)})."
     )
 
 
@@ -188,6 +188,7 @@ def _type(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _list(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
     more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more if names else "none"

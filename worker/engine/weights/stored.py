@@ -57,9 +57,14 @@ def describe(
 def save(folder: Path, name: str, tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> None:
     """Write both files; the description comes last, so its presence means that all is there."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = serialised({key: tensors[key].detach().cpu().contiguous() for key in sorted(tensors)})
-    (folder / f"{name}.safetensors").write_bytes(content)  # its save_file goes by the whole path, perhaps closed
+    write(folder / f"{name}.safetensors", tensors)
     (folder / f"{name}.json").write_text(json.dumps(described, indent=2) + "\n")
+
+
+def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """As safetensors, by name; equal tensors give equal bytes."""
+    # its own save_file goes by the whole path, and the folders above may be closed to who writes here
+    path.write_bytes(serialised({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}))
 
 
 def load(folder: Path, name: str) -> Stored:
